@@ -1,0 +1,145 @@
+"""What every controller is made of: a context to read and write through, one work queue, and a reconcile function.
+
+A controller registers its informers and handlers when it is constructed. `run` waits until those informers (and only
+those) are synced, then runs its workers: one worker per key at a time, many keys at once. Handlers are synchronous and
+only put keys into queues. Reconcile reads caches, converges, and may be run again at any moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, TypeVar
+
+from google.protobuf.message import Message
+
+from services.controller.options import ControllerManagerOptions
+from tillerman.api.meta import key_of
+from tillerman.api.status import StatusError, is_conflict, is_not_found
+from tillerman.client.client import Client
+from tillerman.client.clock import Clock
+from tillerman.client.events import EventRecorder
+from tillerman.client.informer import Informer, InformerFactory
+from tillerman.client.workqueue import WorkQueue, run_workers
+
+T = TypeVar("T", bound=Message)
+
+
+class Log(Protocol):
+    """The part of a structlog logger that controllers use."""
+
+    def debug(self, event: str, /, **fields: Any) -> Any: ...
+    def info(self, event: str, /, **fields: Any) -> Any: ...
+    def warning(self, event: str, /, **fields: Any) -> Any: ...
+    def error(self, event: str, /, **fields: Any) -> Any: ...
+
+
+@dataclass(kw_only=True)
+class ControllerContext:
+    """What a controller is given. `recorder` makes one event recorder per component name."""
+
+    client: Client
+    informers: InformerFactory
+    recorder: Callable[[str], EventRecorder]
+    clock: Clock
+    options: ControllerManagerOptions
+    log: Log
+
+
+@dataclass
+class ControllerStats:
+    """Counts since the process started."""
+
+    reconciles: int = 0
+    failures: int = 0
+    last_error: str = ""
+
+
+@dataclass
+class _Needs:
+    informers: list[Informer[Any]] = field(default_factory=list)
+
+
+class Controller:
+    """Base of all controllers. Subclasses set `name` and `workers`, and implement `reconcile(key)`."""
+
+    name: ClassVar[str]
+    workers: ClassVar[int] = 5
+
+    def __init__(self, context: ControllerContext) -> None:
+        self.context = context
+        self.client = context.client
+        self.clock = context.clock
+        self.options = context.options
+        self.log = context.log
+        self.queue = WorkQueue(self.name, clock=context.clock)
+        self.stats = ControllerStats()
+        self.running = False
+        self._needs = _Needs()
+
+    def informer(self, message: type[T]) -> Informer[T]:
+        """The shared informer of one kind; `run` will wait for it."""
+        informer = self.context.informers.informer(message)
+        self._needs.informers.append(informer)
+        return informer
+
+    def enqueue(self, obj: Message) -> None:
+        """Queue an object by its key."""
+        self.queue.add(key_of(obj))
+
+    def known_keys(self) -> list[str]:
+        """The keys that a full resync puts into the queue."""
+        return []
+
+    async def reconcile(self, key: str) -> float | None:
+        """Converge one key; returns seconds after which to look again, or None."""
+        raise NotImplementedError
+
+    def background(self) -> list[Callable[[], Awaitable[None]]]:
+        """Loops that run beside the workers, once the informers are synced."""
+        return []
+
+    async def run(self) -> None:
+        """Runs until cancelled."""
+        for informer in self._needs.informers:
+            await informer.synced.wait()
+        self.running = True
+        try:
+            async with asyncio.TaskGroup() as group:
+                for loop in self.background():
+                    group.create_task(_awaited(loop), name=f"{self.name}:{getattr(loop, '__name__', 'loop')}")
+                group.create_task(
+                    run_workers(self.queue, self._counted, workers=self.workers), name=f"{self.name}:workers"
+                )
+        finally:
+            self.running = False
+
+    async def _counted(self, key: str) -> float | None:
+        self.stats.reconciles += 1
+        try:
+            return await self.reconcile(key)
+        except StatusError as error:
+            # A stale read is repaired by the event that is under way; only what is not such counts as a failure.
+            if is_conflict(error):
+                self.log.debug("stale read, trying again", controller=self.name, key=key)
+                raise
+            if is_not_found(error):
+                self.log.debug("object is gone", controller=self.name, key=key, error=error.message)
+                raise
+            self._failed(key, error.message)
+            raise
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            self._failed(key, f"{type(error).__name__}: {error}")
+            raise
+
+    def _failed(self, key: str, message: str) -> None:
+        self.stats.failures += 1
+        self.stats.last_error = f"{key}: {message}"
+        self.log.warning("reconcile failed", controller=self.name, key=key, error=message)
+
+
+async def _awaited(loop: Callable[[], Awaitable[None]]) -> None:
+    await loop()
