@@ -1,0 +1,138 @@
+"""Keeps the processes of a local cluster running: one asyncio loop, one task per process.
+
+Runs detached (`python -m tillerman.cluster.supervisor <state-dir>`). Each process is its own session, with its output
+in logs/. One that ends is started again: at once the first time, then after 0.25 s doubling to 10 s, and at once again
+after it has run for 30 s. A process that is already running (its supervisor was killed) is adopted through its pid
+file. SIGTERM ends the processes in the reverse of the order in which they were started, etcd last.
+"""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tillerman.cluster.layout import Plan, ProcessPlan
+from tillerman.cluster.network import hold_slot
+from tillerman.cluster.processes import Identity, end, read_pid, write_pid
+
+FIRST_DELAY, MAX_DELAY, STEADY_SECONDS = 0.25, 10.0, 30.0
+GRACE_SECONDS = 8.0
+
+
+class Supervisor:
+    def __init__(self, folder: Path, plan: Plan) -> None:
+        self.folder = folder
+        self.plan = plan
+        self.identities: dict[str, Identity] = {}
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Returns when stop is set and every process has ended."""
+        keepers = [asyncio.create_task(self.keep(process), name=process.name) for process in self.plan.processes]
+        await stop.wait()
+        for keeper in keepers:
+            keeper.cancel()
+        await asyncio.gather(*keepers, return_exceptions=True)
+        etcd = [identity for name, identity in self.identities.items() if name == "etcd"]
+        others = [identity for name, identity in self.identities.items() if name != "etcd"]
+        await asyncio.to_thread(end, others, grace_seconds=GRACE_SECONDS)
+        await asyncio.to_thread(end, etcd, grace_seconds=GRACE_SECONDS)
+        for name in self.identities:
+            self.pid_file(name).unlink(missing_ok=True)
+
+    async def keep(self, process: ProcessPlan) -> None:
+        delay = 0.0
+        while True:
+            began = time.monotonic()
+            adopted = read_pid(self.pid_file(process.name))
+            if adopted:
+                self.identities[process.name] = adopted
+                self.say(f"{process.name}: adopted pid {adopted.pid}")
+                await gone(adopted.pid)
+                self.say(f"{process.name}: pid {adopted.pid} ended")
+            else:
+                child = self.spawn(process)
+                code = await asyncio.shield(wait_for(child))
+                self.say(f"{process.name}: pid {child.pid} ended with {code}")
+            if time.monotonic() - began >= STEADY_SECONDS:
+                delay = 0.0
+            if delay:
+                self.say(f"{process.name}: starting again in {delay:g} s")
+                await asyncio.sleep(delay)
+            delay = min(MAX_DELAY, delay * 2 or FIRST_DELAY)
+
+    def spawn(self, process: ProcessPlan) -> "subprocess.Popen[bytes]":
+        with (self.folder / "logs" / f"{process.name}.log").open("ab") as log:
+            child = subprocess.Popen(
+                process.argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **process.env},
+                cwd=self.folder,
+                start_new_session=True,
+            )
+        if identity := Identity.of(child.pid):
+            self.identities[process.name] = identity
+            write_pid(self.pid_file(process.name), identity)
+        self.say(f"{process.name}: started pid {child.pid}")
+        return child
+
+    def pid_file(self, name: str) -> Path:
+        return self.folder / "run" / f"{name}.pid"
+
+    def say(self, text: str) -> None:
+        print(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}", flush=True)
+
+
+async def wait_for(child: "subprocess.Popen[bytes]") -> int:
+    await gone(child.pid)
+    return child.wait()
+
+
+async def gone(pid: int) -> None:
+    """Returns when the process, ours or not, has ended."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    loop = asyncio.get_running_loop()
+    ended = loop.create_future()
+
+    def readable() -> None:
+        if not ended.done():
+            ended.set_result(None)
+
+    loop.add_reader(descriptor, readable)
+    try:
+        await ended
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+
+async def supervise(folder: Path) -> int:
+    plan = Plan.read(folder)
+    own = Identity.of(os.getpid())
+    if read_pid(folder / "run" / "supervisor.pid"):
+        print(f"cluster {plan.name}: a supervisor is already running", file=sys.stderr)
+        return 1
+    if own:
+        write_pid(folder / "run" / "supervisor.pid", own)
+    slot = hold_slot(plan.network_slot)
+    stop = asyncio.Event()
+    for sig in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(sig, stop.set)
+    try:
+        await Supervisor(folder, plan).run(stop)
+    finally:
+        (folder / "run" / "supervisor.pid").unlink(missing_ok=True)
+        if slot:
+            slot.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(supervise(Path(sys.argv[1]))))
