@@ -8,6 +8,7 @@ only put keys into queues. Reconcile reads caches, converges, and may be run aga
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -61,7 +62,7 @@ class _Needs:
     informers: list[Informer[Any]] = field(default_factory=list)
 
 
-class Controller:
+class Controller(ABC):
     """Base of all controllers. Subclasses set `name` and `workers`, and implement `reconcile(key)`."""
 
     name: ClassVar[str]
@@ -92,9 +93,9 @@ class Controller:
         """The keys that a full resync puts into the queue."""
         return []
 
+    @abstractmethod
     async def reconcile(self, key: str) -> float | None:
         """Converge one key; returns seconds after which to look again, or None."""
-        raise NotImplementedError
 
     def background(self) -> list[Callable[[], Awaitable[None]]]:
         """Loops that run beside the workers, once the informers are synced."""

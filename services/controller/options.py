@@ -13,7 +13,7 @@ class ControllerManagerOptions(ServiceOptions):
 
     controllers: str = field(
         default="*",
-        metadata={"help": "which controllers run: '*' for all, 'name' to add one, '-name' to leave one out"},
+        metadata={"help": "which controllers run: '*' for all, 'name' adds one, '-name' leaves one out"},
     )
     leader_elect: bool = field(default=True, metadata={"help": "run only while holding the leader Lease"})
     leader_elect_identity: str = field(

@@ -17,7 +17,7 @@ def revision_of(obj: Any) -> int:
 
 
 class Overlay(Generic[T]):
-    """Objects written here that the informer has not shown yet. Not a cache: an entry leaves when the informer has it."""
+    """Objects written here that the informer has not shown yet. An entry leaves once the informer has it."""
 
     def __init__(self) -> None:
         self._written: dict[str, T] = {}

@@ -1,0 +1,1 @@
+"""ReplicaSet: keeps the number of pods that match a selector at spec.replicas."""
