@@ -1,0 +1,107 @@
+"""Client: one channel to the API server, and a client per resource over it."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import grpc.aio
+from google.protobuf.message import Message
+
+from tillerman.client.channel import ClientConfig, open_channel
+from tillerman.client.resource import UNARY_TIMEOUT, ResourceClient, translated_errors
+from tillerman.client.typed import TypedEncoding
+from tillerman.pb.api import objects_pb2 as pb
+from tillerman.pb.api import objects_pb2_grpc
+
+if TYPE_CHECKING:
+    from tillerman.api.status import StatusError
+    from tillerman.client.batch import BatchOp
+    from tillerman.client.dynamic import DynamicClient
+    from tillerman.client.pods import PodStreams
+
+M = TypeVar("M", bound=Message)
+
+
+class Client:
+    """Cheap to make and to share; `field_manager` names the writer of every write that names none."""
+
+    def __init__(self, channel: grpc.aio.Channel, *, field_manager: str = "") -> None:
+        self.channel = channel
+        self.field_manager = field_manager
+        self._stub = cast("objects_pb2_grpc.ObjectsAsyncStub", objects_pb2_grpc.ObjectsStub(channel))
+        self._resources: dict[type[Message], ResourceClient[Any]] = {}
+        self._pods: PodStreams | None = None
+
+    @classmethod
+    def from_config(cls, config: ClientConfig, *, field_manager: str = "") -> "Client":
+        return cls(open_channel(config), field_manager=field_manager)
+
+    async def close(self) -> None:
+        await self.channel.close()
+
+    async def __aenter__(self) -> "Client":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def resource(self, message_type: type[M]) -> ResourceClient[M]:
+        """Raises LookupError for a message that is no served kind."""
+        found = self._resources.get(message_type)
+        if found is None:
+            from tillerman.api.scheme import SCHEME
+
+            info = SCHEME.by_message(message_type)
+            found = self._resources[message_type] = ResourceClient(
+                self._stub,
+                api_version=info.api_version,
+                resource=info.resource,
+                namespaced=info.namespaced,
+                encoding=TypedEncoding(message_type),
+                field_manager=self.field_manager,
+            )
+        return found
+
+    def dynamic(self, api_version: str, resource: str, namespaced: bool) -> "DynamicClient":
+        """Objects as dicts; `resource` is the plural name."""
+        from tillerman.client.dynamic import DynamicClient, JsonEncoding
+
+        return DynamicClient(
+            self._stub,
+            api_version=api_version,
+            resource=resource,
+            namespaced=namespaced,
+            encoding=JsonEncoding(),
+            field_manager=self.field_manager,
+        )
+
+    @property
+    def pods(self) -> "PodStreams":
+        """Logs, exec, attach and port-forward."""
+        if self._pods is None:
+            from tillerman.client.pods import PodStreams
+            from tillerman.pb.api import pods_pb2_grpc
+
+            self._pods = PodStreams(cast(Any, pods_pb2_grpc.PodsStub(self.channel)))
+        return self._pods
+
+    async def batch(self, operations: "Sequence[BatchOp]") -> "list[Message | StatusError]":
+        """Independent writes in one call. The outcomes are in the operations' order: the stored object (a Status where
+        the server answers so) or the refusal. Raises StatusError only when the call as a whole fails."""
+        from tillerman.api.meta import unpack_any
+        from tillerman.api.status import StatusError
+
+        if not operations:
+            return []
+        request = pb.BatchRequest(operations=[op.operation for op in operations])
+        async with translated_errors():
+            response = await self._stub.Batch(request, timeout=UNARY_TIMEOUT)
+        return [
+            StatusError(outcome.failure) if outcome.HasField("failure") else unpack_any(outcome.object)
+            for outcome in response.outcomes
+        ]
+
+    async def discover(self) -> list[pb.DiscoverResponse.Resource]:
+        """Every kind that is served, custom resources included."""
+        async with translated_errors():
+            response = await self._stub.Discover(pb.DiscoverRequest(), timeout=UNARY_TIMEOUT)
+        return list(response.resources)
