@@ -1,0 +1,1 @@
+"""Deployment: rolls a pod template out through ReplicaSets."""
