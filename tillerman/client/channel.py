@@ -79,9 +79,7 @@ def open_channel(config: ClientConfig, *, options: tuple[tuple[str, int | str], 
         certificate_chain=read_pem(config.cert),
     )
     if config.token:
-        credentials = grpc.composite_channel_credentials(
-            credentials, grpc.access_token_call_credentials(config.token)
-        )
+        credentials = grpc.composite_channel_credentials(credentials, grpc.access_token_call_credentials(config.token))
     return grpc.aio.secure_channel(target, credentials, options=settings)
 
 

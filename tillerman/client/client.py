@@ -6,17 +6,19 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import grpc.aio
 from google.protobuf.message import Message
 
+from tillerman.client.batch import BatchOp
 from tillerman.client.channel import ClientConfig, open_channel
-from tillerman.client.resource import UNARY_TIMEOUT, ResourceClient, translated_errors
+from tillerman.client.resource import UNARY_TIMEOUT, ListResult, ResourceClient, WatchEvent, translated_errors
 from tillerman.client.typed import TypedEncoding
 from tillerman.pb.api import objects_pb2 as pb
 from tillerman.pb.api import objects_pb2_grpc
 
 if TYPE_CHECKING:
     from tillerman.api.status import StatusError
-    from tillerman.client.batch import BatchOp
     from tillerman.client.dynamic import DynamicClient
     from tillerman.client.pods import PodStreams
+
+__all__ = ["BatchOp", "Client", "ListResult", "ResourceClient", "WatchEvent"]
 
 M = TypeVar("M", bound=Message)
 
@@ -84,7 +86,7 @@ class Client:
             self._pods = PodStreams(cast(Any, pods_pb2_grpc.PodsStub(self.channel)))
         return self._pods
 
-    async def batch(self, operations: "Sequence[BatchOp]") -> "list[Message | StatusError]":
+    async def batch(self, operations: Sequence[BatchOp]) -> "list[Message | StatusError]":
         """Independent writes in one call. The outcomes are in the operations' order: the stored object (a Status where
         the server answers so) or the refusal. Raises StatusError only when the call as a whole fails."""
         from tillerman.api.meta import unpack_any
@@ -93,7 +95,7 @@ class Client:
         if not operations:
             return []
         request = pb.BatchRequest(operations=[op.operation for op in operations])
-        async with translated_errors():
+        with translated_errors:
             response = await self._stub.Batch(request, timeout=UNARY_TIMEOUT)
         return [
             StatusError(outcome.failure) if outcome.HasField("failure") else unpack_any(outcome.object)
@@ -102,6 +104,6 @@ class Client:
 
     async def discover(self) -> list[pb.DiscoverResponse.Resource]:
         """Every kind that is served, custom resources included."""
-        async with translated_errors():
+        with translated_errors:
             response = await self._stub.Discover(pb.DiscoverRequest(), timeout=UNARY_TIMEOUT)
         return list(response.resources)

@@ -27,19 +27,19 @@ class ExecStream:
         self.exit_code: int | None = None
 
     async def write(self, data: bytes) -> None:
-        async with translated_errors():
+        with translated_errors:
             await self._call.write(pb.ExecRequest(stdin=data))
 
     async def resize(self, width: int, height: int) -> None:
-        async with translated_errors():
+        with translated_errors:
             await self._call.write(pb.ExecRequest(resize=pb.TerminalSize(width=width, height=height)))
 
     async def close_stdin(self) -> None:
-        async with translated_errors():
+        with translated_errors:
             await self._call.write(pb.ExecRequest(close_stdin=True))
 
     async def __aiter__(self) -> AsyncIterator[tuple[str, bytes]]:
-        async with translated_errors():
+        with translated_errors:
             while isinstance(response := await self._call.read(), pb.ExecResponse):
                 match response.WhichOneof("message"):
                     case "stdout":
@@ -61,17 +61,17 @@ class PortForwardStream:
 
     async def read(self) -> bytes:
         """Empty at the end."""
-        async with translated_errors():
+        with translated_errors:
             response = await self._call.read()
         return response.data if isinstance(response, pb.PortForwardResponse) else b""
 
     async def write(self, data: bytes) -> None:
-        async with translated_errors():
+        with translated_errors:
             await self._call.write(pb.PortForwardRequest(data=data))
 
     async def close_write(self) -> None:
         """The pod reads end-of-file; what it still sends can be read."""
-        async with translated_errors():
+        with translated_errors:
             await self._call.done_writing()
 
     def cancel(self) -> None:
@@ -112,7 +112,7 @@ class PodStreams:
             request.since_time.FromNanoseconds(int(since_time * 1e9))
         call = self._stub.Logs(request)
         try:
-            async with translated_errors():
+            with translated_errors:
                 async for chunk in call:
                     yield chunk.data
         finally:
@@ -153,13 +153,13 @@ class PodStreams:
     async def port_forward(self, name: str, namespace: str, port: int) -> PortForwardStream:
         call = self._stub.PortForward()
         start = pb.PortForwardStart(namespace=namespace, pod=name, port=port)
-        async with translated_errors():
+        with translated_errors:
             await call.write(pb.PortForwardRequest(start=start))
         return PortForwardStream(call)
 
     async def _begin(
         self, call: "grpc.aio.StreamStreamCall[pb.ExecRequest, pb.ExecResponse]", start: pb.ExecStart
     ) -> ExecStream:
-        async with translated_errors():
+        with translated_errors:
             await call.write(pb.ExecRequest(start=start))
         return ExecStream(call)

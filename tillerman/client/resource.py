@@ -5,7 +5,6 @@ tillerman.api.status.StatusError when the API server refuses, and when it cannot
 """
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
@@ -75,15 +74,22 @@ class WatchEvent(Generic[T]):
     resource_version: str
 
 
-@asynccontextmanager
-async def translated_errors() -> AsyncIterator[None]:
-    """gRPC errors as StatusError."""
-    try:
-        yield
-    except grpc.aio.AioRpcError as error:
-        from tillerman.api.rpcstatus import from_rpc
+class _TranslatedErrors:
+    """gRPC errors as StatusError, chained."""
 
-        raise from_rpc(error) from error
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, grpc.aio.AioRpcError):
+            from tillerman.api.rpcstatus import from_rpc
+
+            raise from_rpc(error) from error
+
+
+translated_errors = _TranslatedErrors()
 
 
 class ResourceClient(Generic[T]):
@@ -112,7 +118,7 @@ class ResourceClient(Generic[T]):
     ) -> T:
         """resource_version "" reads the newest, "0" whatever the API server's cache holds."""
         request = pb.GetRequest(target=self._one(name, namespace, subresource), resource_version=resource_version)
-        async with translated_errors():
+        with translated_errors:
             return self._decode(await self._stub.Get(request, timeout=UNARY_TIMEOUT))
 
     async def list(
@@ -136,7 +142,7 @@ class ResourceClient(Generic[T]):
             resource_version=resource_version,
             resource_version_match=resource_version_match,
         )
-        async with translated_errors():
+        with translated_errors:
             response = await self._stub.List(request, timeout=UNARY_TIMEOUT)
         remaining = response.remaining_item_count if response.HasField("remaining_item_count") else None
         decode = self.encoding.decode
@@ -196,9 +202,9 @@ class ResourceClient(Generic[T]):
         decode, identity = self.encoding.decode, self.encoding.identity
         call = self._stub.Watch(request)
         try:
-            async with translated_errors():
+            with translated_errors:
                 async for response in call:
-                    batch: list[WatchEvent[T]] = []
+                    batch = []
                     for event in response.events:
                         obj = decode(event.object)
                         batch.append(WatchEvent(names[event.type], obj, identity(obj).resource_version))
@@ -219,7 +225,7 @@ class ResourceClient(Generic[T]):
             field_manager=field_manager or self._field_manager,
             field_validation=field_validation,
         )
-        async with translated_errors():
+        with translated_errors:
             return self._decode(await self._stub.Create(request, timeout=UNARY_TIMEOUT))
 
     async def update(
@@ -235,7 +241,7 @@ class ResourceClient(Generic[T]):
             field_manager=field_manager or self._field_manager,
             field_validation=field_validation,
         )
-        async with translated_errors():
+        with translated_errors:
             return self._decode(await self._stub.Update(request, timeout=UNARY_TIMEOUT))
 
     async def update_status(self, obj: T) -> T:
@@ -254,7 +260,7 @@ class ResourceClient(Generic[T]):
         field_validation: str = "",
         force: bool = False,
     ) -> T:
-        """type: "merge", "strategic", "json" (a list of operations) or "apply" (the whole intent; needs field_manager)."""
+        """type: "merge", "strategic", "json" (a list of operations), "apply" (the whole intent; needs field_manager)."""
         request = pb.PatchRequest(
             target=self._one(name, namespace, subresource),
             patch_type=PATCH_TYPES[type],
@@ -264,7 +270,7 @@ class ResourceClient(Generic[T]):
             field_validation=field_validation,
             force=force,
         )
-        async with translated_errors():
+        with translated_errors:
             return self._decode(await self._stub.Patch(request, timeout=UNARY_TIMEOUT))
 
     async def delete(
@@ -288,7 +294,7 @@ class ResourceClient(Generic[T]):
             dry_run=dry_run,
         )
         request = pb.DeleteRequest(target=self._one(name, namespace), options=options)
-        async with translated_errors():
+        with translated_errors:
             response = await self._stub.Delete(request, timeout=UNARY_TIMEOUT)
         if not response.object.type_url or response.object.type_url.endswith(".Status"):
             return None
@@ -302,33 +308,29 @@ class ResourceClient(Generic[T]):
         field_selector: str = "",
         grace_period_seconds: int | None = None,
         propagation_policy: str | None = None,
-    ) -> list[T]:
+    ) -> Sequence[T]:
         request = pb.DeleteCollectionRequest(
             target=self._many(namespace),
             label_selector=label_selector,
             field_selector=field_selector,
-            options=delete_options(
-                grace_period_seconds=grace_period_seconds, propagation_policy=propagation_policy
-            ),
+            options=delete_options(grace_period_seconds=grace_period_seconds, propagation_policy=propagation_policy),
         )
-        async with translated_errors():
+        with translated_errors:
             response = await self._stub.DeleteCollection(request, timeout=UNARY_TIMEOUT)
         return [self.encoding.decode(item) for item in response.items]
 
     async def subresource_get(self, name: str, namespace: str | None, subresource: str) -> Message:
         """The subresource's own object: "scale" gives an autoscaling/v1 Scale."""
         request = pb.GetRequest(target=self._one(name, namespace, subresource))
-        async with translated_errors():
+        with translated_errors:
             return _unpack(await self._stub.Get(request, timeout=UNARY_TIMEOUT))
 
     async def subresource_create(
         self, name: str, namespace: str | None, subresource: str, obj: Message, *, dry_run: bool = False
     ) -> Message:
         """Posts to "binding", "eviction", "token", …"""
-        request = pb.CreateRequest(
-            target=self._one(name, namespace, subresource), object=pack(obj), dry_run=dry_run
-        )
-        async with translated_errors():
+        request = pb.CreateRequest(target=self._one(name, namespace, subresource), object=pack(obj), dry_run=dry_run)
+        with translated_errors:
             return _unpack(await self._stub.Create(request, timeout=UNARY_TIMEOUT))
 
     async def subresource_update(self, name: str, namespace: str | None, subresource: str, obj: Message) -> Message:
@@ -336,7 +338,7 @@ class ResourceClient(Generic[T]):
         request = pb.UpdateRequest(
             target=self._one(name, namespace, subresource), object=pack(obj), field_manager=self._field_manager
         )
-        async with translated_errors():
+        with translated_errors:
             return _unpack(await self._stub.Update(request, timeout=UNARY_TIMEOUT))
 
     def _one(self, name: str, namespace: str | None, subresource: str = "") -> pb.Target:

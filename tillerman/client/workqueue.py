@@ -34,7 +34,7 @@ class ExponentialBackoff:
 
 @dataclass(frozen=True, slots=True)
 class QueueItem:
-    """A key as `snapshot` shows it. state: "active" (waits), "processing", "delayed"; seconds in that state, or until due."""
+    """A key as `snapshot` shows it. state: "active" (waits), "processing", "delayed"; seconds so far, or until due."""
 
     key: str
     state: str
@@ -43,9 +43,7 @@ class QueueItem:
 
 
 class WorkQueue:
-    def __init__(
-        self, name: str, *, clock: Clock | None = None, backoff: ExponentialBackoff | None = None
-    ) -> None:
+    def __init__(self, name: str, *, clock: Clock | None = None, backoff: ExponentialBackoff | None = None) -> None:
         self.name = name
         self._clock = clock or RealClock()
         self._backoff = backoff or ExponentialBackoff()

@@ -18,7 +18,9 @@ WORK_DURATION = Histogram(
     buckets=_BUCKETS,
 )  # fmt: skip
 UNFINISHED = Gauge(
-    "workqueue_unfinished_work_seconds", "Seconds of work in progress that work_duration has not observed yet.", ["name"]
+    "workqueue_unfinished_work_seconds",
+    "Seconds of work in progress that work_duration has not observed yet.",
+    ["name"],
 )
 LONGEST = Gauge(
     "workqueue_longest_running_processor_seconds", "Seconds the longest running worker has been at it.", ["name"]
