@@ -15,8 +15,8 @@ from google.protobuf.message import Message
 from tillerman.api.meta import controller_of, owner_reference
 from tillerman.api.selectors import LabelSelector
 from tillerman.api.status import StatusError, is_conflict, is_invalid, is_not_found
-from tillerman.client.client import ResourceClient
 from tillerman.client.informer import Informer
+from tillerman.client.resource import ResourceClient
 
 T = TypeVar("T", bound=Any)
 

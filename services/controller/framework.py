@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 
 from services.controller.options import ControllerManagerOptions
 from tillerman.api.meta import key_of
-from tillerman.api.status import StatusError, is_conflict, is_not_found
+from tillerman.api.status import StatusError, is_conflict
 from tillerman.client.client import Client
 from tillerman.client.clock import Clock
 from tillerman.client.events import EventRecorder
@@ -120,26 +120,12 @@ class Controller(ABC):
         self.stats.reconciles += 1
         try:
             return await self.reconcile(key)
-        except StatusError as error:
-            # A stale read is repaired by the event that is under way; only what is not such counts as a failure.
-            if is_conflict(error):
-                self.log.debug("stale read, trying again", controller=self.name, key=key)
-                raise
-            if is_not_found(error):
-                self.log.debug("object is gone", controller=self.name, key=key, error=error.message)
-                raise
-            self._failed(key, error.message)
-            raise
-        except asyncio.CancelledError:
-            raise
         except Exception as error:
-            self._failed(key, f"{type(error).__name__}: {error}")
+            # A stale read is repaired by the event that is under way, so it is tried again but counts as no failure.
+            if not (isinstance(error, StatusError) and is_conflict(error)):
+                self.stats.failures += 1
+                self.stats.last_error = f"{key}: {error}"
             raise
-
-    def _failed(self, key: str, message: str) -> None:
-        self.stats.failures += 1
-        self.stats.last_error = f"{key}: {message}"
-        self.log.warning("reconcile failed", controller=self.name, key=key, error=message)
 
 
 async def _awaited(loop: Callable[[], Awaitable[None]]) -> None:

@@ -15,7 +15,8 @@ from services.controller.expectations import Expectations
 from services.controller.naming import generated_name
 from tillerman.api.meta import owner_reference
 from tillerman.api.status import StatusError, is_already_exists, is_not_found
-from tillerman.client.client import BatchOp, Client
+from tillerman.client.batch import BatchOp
+from tillerman.client.client import Client
 from tillerman.client.events import EventRecorder
 from tillerman.pb.k8s import core_v1_pb2 as core
 
