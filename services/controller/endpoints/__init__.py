@@ -1,0 +1,1 @@
+"""The addresses behind each Service: EndpointSlices, and Endpoints for older readers."""
