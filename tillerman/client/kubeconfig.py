@@ -34,7 +34,7 @@ def default_path() -> Path:
         if entry and Path(entry).exists():
             return Path(entry)
     home = Path(os.environ.get("TILLERMAN_HOME") or Path.home() / ".tillerman")
-    local = home / "default" / "kubeconfig"
+    local = home / (os.environ.get("TILLER_CLUSTER") or "default") / "kubeconfig"
     return local if local.exists() else Path.home() / ".kube" / "config"
 
 
