@@ -1,4 +1,4 @@
-"""Idle memory of a whole cluster (etcd, control plane, two nodes), against as many Python processes that only import gRPC.
+"""Idle memory of a whole cluster (etcd, control plane, two nodes), against as many bare Python processes with gRPC.
 
 Memory is the proportional set size of /proc/<pid>/smaps_rollup, in megabytes: a page that n processes share counts
 1/n for each.

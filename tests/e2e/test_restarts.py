@@ -1,4 +1,4 @@
-"""SIGKILL of each process while pods run: containers keep serving, the process comes back, nothing is lost or doubled."""
+"""SIGKILL of each process while pods run: containers keep serving, it comes back, nothing is lost or doubled."""
 
 import os
 import signal

@@ -81,9 +81,8 @@ def status(name: str) -> None:
     click.echo(f"cluster      {plan.name}  ({plan.runtime} runtime, {plan.proxy_mode} proxy)")
     click.echo(f"grpc         {plan.grpc_endpoint}")
     click.echo(f"etcd         {plan.etcd_endpoint}")
-    click.echo(
-        f"etcd files   {folder}/pki/ca.crt {folder}/pki/apiserver-etcd-client.crt {folder}/pki/apiserver-etcd-client.key"
-    )
+    files = ("ca.crt", "apiserver-etcd-client.crt", "apiserver-etcd-client.key")
+    click.echo(f"etcd files   {' '.join(str(folder / 'pki' / f) for f in files)}")
     click.echo(f"kubeconfig   {folder}/kubeconfig")
     click.echo(f"prometheus   {folder}/prometheus.yml")
     click.echo(f"logs         {folder}/logs")

@@ -48,6 +48,11 @@ def ranges(slot: int, *, loopback: bool) -> Ranges:
     return Ranges(slot, pods, services, str(ipaddress.ip_network(services)[10]))
 
 
+def first_address(cidr: str) -> str:
+    """The address of the Service `kubernetes`: the first of the service range."""
+    return str(ipaddress.ip_network(cidr)[1])
+
+
 def routed_networks() -> list[ipaddress.IPv4Network]:
     """The networks (default routes left out) that this machine has routes to; a Docker network is one of them."""
     found = []
