@@ -89,12 +89,11 @@ def _target_number(port: core.ServicePort, pod: core.Pod) -> int | None:
 def endpoint_of(
     service: core.Service, pod: core.Pod, address: str, zone_of: Callable[[str], str]
 ) -> discovery.Endpoint:
-    serving = is_ready(pod)
     endpoint = discovery.Endpoint(
         addresses=[address],
         conditions=discovery.EndpointConditions(
             ready=is_published_ready(service, pod),
-            serving=serving or service.spec.publishNotReadyAddresses,
+            serving=is_ready(pod),
             terminating=pod.metadata.HasField("deletionTimestamp"),
         ),
         targetRef=pod_reference(pod),

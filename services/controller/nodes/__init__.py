@@ -1,0 +1,1 @@
+"""Nodes: their heartbeats, taints and evictions, and the pod network each gets."""
