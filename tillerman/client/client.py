@@ -29,7 +29,7 @@ class Client:
     def __init__(self, channel: grpc.aio.Channel, *, field_manager: str = "") -> None:
         self.channel = channel
         self.field_manager = field_manager
-        self._stub = cast("objects_pb2_grpc.ObjectsAsyncStub", objects_pb2_grpc.ObjectsStub(channel))
+        self._stub = objects_pb2_grpc.ObjectsStub(channel)
         self._resources: dict[type[Message], ResourceClient[Any]] = {}
         self._pods: PodStreams | None = None
 
@@ -38,7 +38,7 @@ class Client:
         return cls(open_channel(config), field_manager=field_manager)
 
     async def close(self) -> None:
-        await self.channel.close()
+        await self.channel.close(None)
 
     async def __aenter__(self) -> "Client":
         return self

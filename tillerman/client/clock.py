@@ -80,14 +80,14 @@ class FakeClock:
             await asyncio.sleep(0)
             return
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        timer = self.call_later(seconds, lambda: woken.done() or woken.set_result(None))
+        timer = self.call_later(seconds, lambda: None if woken.done() else woken.set_result(None))
         try:
             await woken
         finally:
             timer.cancel()
 
-    def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
-        timer = _FakeTimer(lambda: (callback(), None)[1])
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
+        timer = _FakeTimer(callback)
         heapq.heappush(self._timers, (self._elapsed + max(seconds, 0.0), next(self._order), timer))
         return timer
 

@@ -9,6 +9,7 @@ Objects in the store are shared: never change one, copy it first (`copy = Pod();
 """
 
 import asyncio
+import builtins
 import logging
 import random
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -83,7 +84,7 @@ class Informer(Generic[T]):
         """By "namespace/name", or "name" for what has no namespace."""
         return self._store.objects.get(key)
 
-    def list(self, namespace: str | None = None) -> Sequence[T]:
+    def list(self, namespace: str | None = None) -> builtins.list[T]:
         if not namespace:
             return [*self._store.objects.values()]
         prefix = namespace + "/"
@@ -92,7 +93,7 @@ class Informer(Generic[T]):
     def keys(self) -> Iterable[str]:
         return self._store.objects.keys()
 
-    def by_index(self, name: str, value: str) -> Sequence[T]:
+    def by_index(self, name: str, value: str) -> builtins.list[T]:
         """Objects for which the index function gave the value. Raises KeyError for an index that was never added."""
         return self._store.by_index(name, value)
 

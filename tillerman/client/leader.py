@@ -72,7 +72,7 @@ class LeaderElector:
         return self._observed.spec.holderIdentity if self._observed is not None else ""
 
     async def run(self, on_started: Callable[[], Awaitable[Any]]) -> None:
-        """Waits to lead, then runs on_started until it ends, leadership is lost (LeadershipLost) or we are cancelled."""
+        """Waits to lead; runs on_started until it ends, we are cancelled or leadership is lost (LeadershipLost)."""
         await self._acquire()
         work = asyncio.ensure_future(self._guarded(on_started))
         renewal = asyncio.ensure_future(self._keep())

@@ -1,6 +1,6 @@
 """Logs, exec, attach and port-forward: streams between the caller and a container, through the API server."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
 import grpc
@@ -14,9 +14,9 @@ class _Stub(Protocol):
     """What PodsStub and KubeletStub have in common."""
 
     Logs: "grpc.aio.UnaryStreamMultiCallable[pb.LogsRequest, pb.LogsChunk]"
-    Exec: "grpc.aio.StreamStreamMultiCallable[pb.ExecRequest, pb.ExecResponse]"
-    Attach: "grpc.aio.StreamStreamMultiCallable[pb.ExecRequest, pb.ExecResponse]"
-    PortForward: "grpc.aio.StreamStreamMultiCallable[pb.PortForwardRequest, pb.PortForwardResponse]"
+    Exec: "Callable[[], grpc.aio.StreamStreamCall[pb.ExecRequest, pb.ExecResponse]]"
+    Attach: "Callable[[], grpc.aio.StreamStreamCall[pb.ExecRequest, pb.ExecResponse]]"
+    PortForward: "Callable[[], grpc.aio.StreamStreamCall[pb.PortForwardRequest, pb.PortForwardResponse]]"
 
 
 class ExecStream:

@@ -4,7 +4,8 @@ T is a protobuf message for the built-in kinds, a dict for custom resources (see
 tillerman.api.status.StatusError when the API server refuses, and when it cannot be reached.
 """
 
-from collections.abc import AsyncIterator, Sequence
+import builtins
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
@@ -13,6 +14,7 @@ import grpc.aio
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 
+from tillerman.client import trace
 from tillerman.pb.api import objects_pb2 as pb
 from tillerman.pb.api import objects_pb2_grpc
 from tillerman.pb.k8s import meta_v1_pb2 as meta_v1
@@ -119,7 +121,7 @@ class ResourceClient(Generic[T]):
         """resource_version "" reads the newest, "0" whatever the API server's cache holds."""
         request = pb.GetRequest(target=self._one(name, namespace, subresource), resource_version=resource_version)
         with translated_errors:
-            return self._decode(await self._stub.Get(request, timeout=UNARY_TIMEOUT))
+            return self._decode(await self._stub.Get(request, timeout=UNARY_TIMEOUT, metadata=trace.metadata()))
 
     async def list(
         self,
@@ -143,7 +145,7 @@ class ResourceClient(Generic[T]):
             resource_version_match=resource_version_match,
         )
         with translated_errors:
-            response = await self._stub.List(request, timeout=UNARY_TIMEOUT)
+            response = await self._stub.List(request, timeout=UNARY_TIMEOUT, metadata=trace.metadata())
         remaining = response.remaining_item_count if response.HasField("remaining_item_count") else None
         decode = self.encoding.decode
         items = [decode(item) for item in response.items]
@@ -175,7 +177,7 @@ class ResourceClient(Generic[T]):
                 for event in batch:
                     yield event
         finally:
-            await batches.aclose()  # type: ignore[attr-defined]
+            await batches.aclose()
 
     async def watch_batches(
         self,
@@ -187,7 +189,7 @@ class ResourceClient(Generic[T]):
         allow_bookmarks: bool = True,
         send_initial_events: bool = False,
         timeout_seconds: int = 0,
-    ) -> AsyncIterator[Sequence[WatchEvent[T]]]:
+    ) -> AsyncGenerator[Sequence[WatchEvent[T]], None]:
         """As `watch`, but the events as they came together: those of one revision are never torn apart."""
         request = pb.WatchRequest(
             target=self._many(namespace),
@@ -200,7 +202,7 @@ class ResourceClient(Generic[T]):
         )
         names = _EVENT_TYPES
         decode, identity = self.encoding.decode, self.encoding.identity
-        call = self._stub.Watch(request)
+        call = self._stub.Watch(request, metadata=trace.metadata())
         try:
             with translated_errors:
                 async for response in call:
@@ -226,7 +228,7 @@ class ResourceClient(Generic[T]):
             field_validation=field_validation,
         )
         with translated_errors:
-            return self._decode(await self._stub.Create(request, timeout=UNARY_TIMEOUT))
+            return self._decode(await self._stub.Create(request, timeout=UNARY_TIMEOUT, metadata=trace.metadata()))
 
     async def update(
         self, obj: T, *, subresource: str = "", dry_run: bool = False, field_manager: str = "",
@@ -242,7 +244,7 @@ class ResourceClient(Generic[T]):
             field_validation=field_validation,
         )
         with translated_errors:
-            return self._decode(await self._stub.Update(request, timeout=UNARY_TIMEOUT))
+            return self._decode(await self._stub.Update(request, timeout=UNARY_TIMEOUT, metadata=trace.metadata()))
 
     async def update_status(self, obj: T) -> T:
         return await self.update(obj, subresource="status")
@@ -260,7 +262,7 @@ class ResourceClient(Generic[T]):
         field_validation: str = "",
         force: bool = False,
     ) -> T:
-        """type: "merge", "strategic", "json" (a list of operations), "apply" (the whole intent; needs field_manager)."""
+        """type: "merge", "strategic", "json" (operations), "apply" (the whole intent; needs field_manager)."""
         request = pb.PatchRequest(
             target=self._one(name, namespace, subresource),
             patch_type=PATCH_TYPES[type],
@@ -271,7 +273,7 @@ class ResourceClient(Generic[T]):
             force=force,
         )
         with translated_errors:
-            return self._decode(await self._stub.Patch(request, timeout=UNARY_TIMEOUT))
+            return self._decode(await self._stub.Patch(request, timeout=UNARY_TIMEOUT, metadata=trace.metadata()))
 
     async def delete(
         self,
@@ -295,7 +297,7 @@ class ResourceClient(Generic[T]):
         )
         request = pb.DeleteRequest(target=self._one(name, namespace), options=options)
         with translated_errors:
-            response = await self._stub.Delete(request, timeout=UNARY_TIMEOUT)
+            response = await self._stub.Delete(request, timeout=UNARY_TIMEOUT, metadata=trace.metadata())
         if not response.object.type_url or response.object.type_url.endswith(".Status"):
             return None
         return self._decode(response)
@@ -308,7 +310,7 @@ class ResourceClient(Generic[T]):
         field_selector: str = "",
         grace_period_seconds: int | None = None,
         propagation_policy: str | None = None,
-    ) -> Sequence[T]:
+    ) -> builtins.list[T]:
         request = pb.DeleteCollectionRequest(
             target=self._many(namespace),
             label_selector=label_selector,
@@ -316,14 +318,14 @@ class ResourceClient(Generic[T]):
             options=delete_options(grace_period_seconds=grace_period_seconds, propagation_policy=propagation_policy),
         )
         with translated_errors:
-            response = await self._stub.DeleteCollection(request, timeout=UNARY_TIMEOUT)
+            response = await self._stub.DeleteCollection(request, timeout=UNARY_TIMEOUT, metadata=trace.metadata())
         return [self.encoding.decode(item) for item in response.items]
 
     async def subresource_get(self, name: str, namespace: str | None, subresource: str) -> Message:
         """The subresource's own object: "scale" gives an autoscaling/v1 Scale."""
         request = pb.GetRequest(target=self._one(name, namespace, subresource))
         with translated_errors:
-            return _unpack(await self._stub.Get(request, timeout=UNARY_TIMEOUT))
+            return _unpack(await self._stub.Get(request, timeout=UNARY_TIMEOUT, metadata=trace.metadata()))
 
     async def subresource_create(
         self, name: str, namespace: str | None, subresource: str, obj: Message, *, dry_run: bool = False
@@ -331,7 +333,7 @@ class ResourceClient(Generic[T]):
         """Posts to "binding", "eviction", "token", …"""
         request = pb.CreateRequest(target=self._one(name, namespace, subresource), object=pack(obj), dry_run=dry_run)
         with translated_errors:
-            return _unpack(await self._stub.Create(request, timeout=UNARY_TIMEOUT))
+            return _unpack(await self._stub.Create(request, timeout=UNARY_TIMEOUT, metadata=trace.metadata()))
 
     async def subresource_update(self, name: str, namespace: str | None, subresource: str, obj: Message) -> Message:
         """Puts "scale", "approval", "finalize", "ephemeralcontainers", …"""
@@ -339,7 +341,7 @@ class ResourceClient(Generic[T]):
             target=self._one(name, namespace, subresource), object=pack(obj), field_manager=self._field_manager
         )
         with translated_errors:
-            return _unpack(await self._stub.Update(request, timeout=UNARY_TIMEOUT))
+            return _unpack(await self._stub.Update(request, timeout=UNARY_TIMEOUT, metadata=trace.metadata()))
 
     def _one(self, name: str, namespace: str | None, subresource: str = "") -> pb.Target:
         return pb.Target(

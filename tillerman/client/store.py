@@ -1,6 +1,6 @@
 """An informer's objects by key, and indexes over them."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -44,7 +44,7 @@ class Store(Generic[T]):
         for key, obj in self.objects.items():
             self._enter(name, key, fn(obj))
 
-    def by_index(self, name: str, value: str) -> Sequence[T]:
+    def by_index(self, name: str, value: str) -> list[T]:
         return [self.objects[key] for key in self._indexes[name].get(value, ())]
 
     def _enter(self, name: str, key: str, values: Iterable[str]) -> None:

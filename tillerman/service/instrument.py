@@ -1,0 +1,167 @@
+"""What surrounds every gRPC method of a service: metrics, trace context, errors, logs.
+
+Methods are wrapped once, when they are registered, instead of by an interceptor on every call. A StatusError raised by
+a method becomes its gRPC code with the Status attached; any other exception is logged with its traceback and becomes
+INTERNAL. Cancellation passes through untouched.
+"""
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Callable, Mapping
+from time import perf_counter
+from typing import Any
+
+import grpc
+import grpc.aio
+from prometheus_client import Counter, Histogram
+
+from tillerman.client.trace import HEADER, TRACEPARENT
+
+STARTED = Counter("grpc_server_started", "RPCs started on the server.", ["grpc_type", "grpc_service", "grpc_method"])
+HANDLED = Counter(
+    "grpc_server_handled",
+    "RPCs completed on the server, regardless of success or failure.",
+    ["grpc_type", "grpc_service", "grpc_method", "grpc_code"],
+)
+HANDLING = Histogram(
+    "grpc_server_handling_seconds",
+    "Response latency of unary RPCs until the response is made; of streams, how long they were open.",
+    ["grpc_type", "grpc_service", "grpc_method"],
+)
+
+_CODE_NAMES = {code.value[0]: "".join(part.title() for part in code.name.split("_")) for code in grpc.StatusCode}
+_CODE_NAMES[0] = "OK"
+
+
+class Registrar:
+    """Stands in for the gRPC server in `add_XServicer_to_server`, wrapping what is registered."""
+
+    def __init__(self, server: grpc.aio.Server, log: Any) -> None:
+        self._server = server
+        self._log = log
+        self.services: list[str] = []
+
+    def add_generic_rpc_handlers(self, handlers: tuple[grpc.GenericRpcHandler, ...]) -> None:
+        """Left alone: generated code registers each method a second time below, and that one takes precedence."""
+        self._server.add_generic_rpc_handlers(handlers)
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, grpc.RpcMethodHandler]) -> None:
+        self.services.append(service)
+        wrapped = {name: self.wrap(service, name, handler) for name, handler in handlers.items()}
+        self._server.add_registered_method_handlers(service, wrapped)
+
+    def wrap(self, service: str, method: str, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
+        inner = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+        assert inner is not None
+        generates = inspect.isasyncgenfunction(inner)
+        if not generates and not inspect.iscoroutinefunction(inner):
+            # A synchronous method runs on gRPC's thread pool, where nothing here belongs.
+            return handler
+        observed = _Observed(service, method, handler, self._log)
+        make = {
+            (False, False): grpc.unary_unary_rpc_method_handler,
+            (False, True): grpc.unary_stream_rpc_method_handler,
+            (True, False): grpc.stream_unary_rpc_method_handler,
+            (True, True): grpc.stream_stream_rpc_method_handler,
+        }[(handler.request_streaming, handler.response_streaming)]
+        return make(
+            observed.stream(inner) if generates else observed.call(inner),
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+
+class _Observed:
+    """One method's metrics, and the wrapper around it."""
+
+    def __init__(self, service: str, method: str, handler: grpc.RpcMethodHandler, log: Any) -> None:
+        kind = {
+            (False, False): "unary",
+            (False, True): "server_stream",
+            (True, False): "client_stream",
+            (True, True): "bidi_stream",
+        }[(handler.request_streaming, handler.response_streaming)]
+        self._labels = (kind, service, method)
+        self._name = f"/{service}/{method}"
+        self._log = log
+        self._started = STARTED.labels(*self._labels)
+        self._seconds = HANDLING.labels(*self._labels)
+        self._handled = {"OK": HANDLED.labels(*self._labels, "OK")}
+
+    def call(self, inner: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        """For coroutine methods: unary answers, and streams that write through the context."""
+
+        async def observed(request: Any, context: Any) -> Any:
+            began = self._begin(context)
+            code = "OK"
+            try:
+                answer = await inner(request, context)
+                if raw := context.code():
+                    code = _code_name(raw)
+                return answer
+            except BaseException as error:
+                code, refusal = self._judge(error, context)
+                if refusal is None:
+                    raise
+                return await context.abort(*refusal)
+            finally:
+                self._end(began, code)
+
+        return observed
+
+    def stream(self, inner: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        """For methods that are asynchronous generators."""
+
+        async def observed(request: Any, context: Any) -> AsyncIterator[Any]:
+            began = self._begin(context)
+            code = "OK"
+            answers = inner(request, context)
+            try:
+                async for answer in answers:
+                    yield answer
+                if raw := context.code():
+                    code = _code_name(raw)
+            except BaseException as error:
+                code, refusal = self._judge(error, context)
+                if refusal is None:
+                    raise
+                await context.abort(*refusal)
+            finally:
+                self._end(began, code)
+                await answers.aclose()
+
+        return observed
+
+    def _begin(self, context: Any) -> float:
+        self._started.inc()
+        for key, value in context.invocation_metadata() or ():
+            if key == HEADER:
+                TRACEPARENT.set(value)
+        return perf_counter()
+
+    def _end(self, began: float, code: str) -> None:
+        self._seconds.observe(perf_counter() - began)
+        handled = self._handled.get(code)
+        if handled is None:
+            handled = self._handled[code] = HANDLED.labels(*self._labels, code)
+        handled.inc()
+
+    def _judge(self, error: BaseException, context: Any) -> tuple[str, tuple[Any, ...] | None]:
+        """The code's name, and what to abort the call with; None when it has ended already."""
+        if isinstance(error, asyncio.CancelledError | GeneratorExit):
+            return "Canceled", None
+        if isinstance(error, grpc.aio.AbortError):
+            return _code_name(context.code()), None
+        from tillerman.api.status import StatusError
+
+        if isinstance(error, StatusError):
+            from tillerman.api.rpcstatus import to_rpc
+
+            refusal = to_rpc(error)
+            return _code_name(refusal[0]), refusal
+        self._log.error("call failed", method=self._name, exc_info=error)
+        return "Internal", (grpc.StatusCode.INTERNAL, f"internal error in {self._name}: see the server's log")
+
+
+def _code_name(code: Any) -> str:
+    return _CODE_NAMES.get(code if isinstance(code, int) else code.value[0], "Unknown")

@@ -1,0 +1,227 @@
+"""ServiceRuntime: what a service's `start` function gets, and everything it needs from the scaffold."""
+
+import asyncio
+import os
+import socket
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import grpc
+import grpc.aio
+from prometheus_client import REGISTRY, CollectorRegistry
+
+from tillerman.client.channel import ClientConfig
+from tillerman.client.clock import Clock, RealClock
+from tillerman.service.health import Health, LazyReflection
+from tillerman.service.instrument import Registrar
+from tillerman.service.options import OptionsError, ServiceOptions
+from tillerman.service.pages import Pages
+from tillerman.service.tasks import RootTasks
+from tillerman.service.tls import CertificateFiles, UserInfo, bearer_token, peer_identity
+
+if TYPE_CHECKING:
+    from tillerman.client.client import Client
+
+Opt = TypeVar("Opt", bound=ServiceOptions)
+
+# Long-lived streams are the normal case: pings of idle clients are fine, and nothing is limited in size.
+SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.so_reuseport", 0),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.max_ping_strikes", 0),
+    ("grpc.max_concurrent_streams", 100_000),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """A service's name and its defaults for options; `defaults` may hold any option."""
+
+    name: str
+    default_port: int = 0
+    default_metrics_port: int = 0
+    defaults: dict[str, Any] = field(default_factory=dict)
+
+    def option_defaults(self) -> dict[str, Any]:
+        return {"port": self.default_port, "metrics_port": self.default_metrics_port, **self.defaults}
+
+
+class ServiceRuntime(Generic[Opt]):
+    """One per process. `port` and `metrics_port` are the real ones, also where the options say 0."""
+
+    def __init__(self, component: Component, options: Opt, log: Any, *, clock: Clock | None = None) -> None:
+        self.component = component
+        self.options = options
+        self.log = log
+        self.clock = clock or RealClock()
+        self.registry: CollectorRegistry = REGISTRY
+        self._root = RootTasks()
+        self.task_group: asyncio.TaskGroup = self._root
+        self.port = 0
+        self.token_port = 0
+        self.metrics_port = 0
+        self.stopping = asyncio.Event()
+        self.server = grpc.aio.server(options=SERVER_OPTIONS)
+        self._registrar = Registrar(self.server, log)
+        self.health = Health(lambda: self._registrar.services)
+        self.pages = Pages(self._not_ready)
+        self._began = perf_counter()
+        self._client: Client | None = None
+        self._shutdown_hooks: list[Callable[[], Awaitable[Any]]] = []
+        self._waiting: dict[str, None] = {"starting": None}
+        self._serving = False
+
+    # For the service's start function
+
+    def client(self) -> "Client":
+        """The process's one client of the API server, from --kubeconfig. Raises OptionsError without it."""
+        if self._client is None:
+            from tillerman.client.client import Client
+
+            self._client = Client.from_config(self.client_config(), field_manager=self.component.name)
+        return self._client
+
+    def client_config(self) -> ClientConfig:
+        """Raises OptionsError when --kubeconfig is missing or wrong."""
+        if self.options.kubeconfig is None:
+            raise OptionsError("--kubeconfig is needed to reach the API server")
+        try:
+            return ClientConfig.load(self.options.kubeconfig)
+        except (ValueError, OSError) as error:
+            raise OptionsError(f"--kubeconfig: {error}") from error
+
+    def add_servicer(self, add: Callable[[Any, Any], None], servicer: Any) -> None:
+        """runtime.add_servicer(scheduler_pb2_grpc.add_SchedulerServicer_to_server, servicer); before `serve`."""
+        add(servicer, self._registrar)
+
+    def add_generic_handlers(self, service: str, handlers: dict[str, grpc.RpcMethodHandler]) -> None:
+        """Methods without generated code; those of a service that generated code serves too take its place."""
+        self._registrar.add_registered_method_handlers(service, handlers)
+
+    def wait_for(self, what: str) -> Callable[[], None]:
+        """Keeps the service from being ready until the returned function is called; /readyz says what is missing."""
+        self._waiting[what] = None
+        return lambda: self._waiting.pop(what, None) and None
+
+    def on_shutdown(self, hook: Callable[[], Awaitable[Any]]) -> None:
+        """Called at shutdown, before calls are ended and root tasks cancelled; the last added first."""
+        self._shutdown_hooks.append(hook)
+
+    def spawn(self, coro: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
+        """A task that may end (root tasks of `task_group` may not). One that raises ends the process all the same."""
+        return self._root.create_finite(coro, name=name)
+
+    async def serve(self) -> None:
+        """Starts the gRPC server; the scaffold does after `start` unless it has been called before."""
+        if self._serving:
+            return
+        self._serving = True
+        self.server.add_generic_rpc_handlers((LazyReflection(lambda: self._registrar.services),))
+        self.health.register(self._registrar)
+        await self.server.start()
+
+    def ready(self) -> None:
+        """Tells the world; the scaffold does after `start` unless it has been called before."""
+        if "starting" not in self._waiting:
+            return
+        del self._waiting["starting"]
+        seconds = round(perf_counter() - self._began, 3)
+        ports = {"port": self.port, "metrics_port": self.metrics_port}
+        self.log.info("ready", address=self.options.bind_address, pid=os.getpid(), seconds=seconds, **ports)
+        self._announce(ports)
+        self.spawn(self.health.set("serving"), name="announce-health")
+
+    @staticmethod
+    def peer_identity(context: Any) -> UserInfo:
+        """The caller, by its client certificate; tls.ANONYMOUS without one."""
+        return peer_identity(context)
+
+    @staticmethod
+    def bearer_token(context: Any) -> str:
+        """The caller's token; empty without one."""
+        return bearer_token(context)
+
+    # For the scaffold
+
+    def listen(self) -> None:
+        """Binds the ports: connections queue up from now on. Raises OptionsError."""
+        options = self.options
+        if options.insecure:
+            self.log.warning("insecure: no encryption and no authentication; anyone who reaches the port is in")
+            self.port = self._bind(lambda at: self.server.add_insecure_port(at), options.port)
+            return
+        files = CertificateFiles(options)
+        strict = files.credentials(require_client_certificate=True)
+        self.port = self._bind(lambda at: self.server.add_secure_port(at, strict), options.port)
+        if options.token_port >= 0:
+            lenient = files.credentials(require_client_certificate=False)
+            self.token_port = self._bind(lambda at: self.server.add_secure_port(at, lenient), options.token_port)
+
+    async def serve_pages(self) -> None:
+        """Starts the HTTP pages. Raises OptionsError when the port is taken."""
+        options = self.options
+        if options.metrics_port < 0:
+            return
+        tls = None
+        if options.metrics_tls and options.tls_cert_file:
+            import ssl
+
+            tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            tls.load_cert_chain(options.tls_cert_file, options.tls_key_file)
+        try:
+            self.metrics_port = await self.pages.start(options.metrics_bind_address, options.metrics_port, tls)
+        except OSError as error:
+            where = f"{options.metrics_bind_address}:{options.metrics_port}"
+            raise OptionsError(f"--metrics-port: cannot listen on {where}: {error.strerror or error}") from error
+
+    async def stop_serving(self) -> None:
+        """Runs the shutdown hooks, then ends the calls in progress."""
+        self.stopping.set()
+        self._waiting["shutting down"] = None
+        if self._serving:
+            await self.health.set("not_serving")
+        for hook in reversed(self._shutdown_hooks):
+            try:
+                await hook()
+            except Exception:
+                self.log.exception("shutdown hook failed", hook=getattr(hook, "__qualname__", str(hook)))
+        if self._serving:
+            await self.server.stop(self.options.shutdown_grace)
+
+    async def close(self) -> None:
+        """The last steps, once all tasks are gone."""
+        await self.server.stop(0)
+        if self._client is not None:
+            await self._client.close()
+        await self.pages.stop()
+
+    def _not_ready(self) -> list[str]:
+        return list(self._waiting)
+
+    def _bind(self, add: Callable[[str], int], port: int) -> int:
+        address = self.options.bind_address
+        host = f"[{address}]" if ":" in address else address
+        try:
+            bound = add(f"{host}:{port}")
+        except RuntimeError as error:
+            raise OptionsError(f"--port: cannot listen on {host}:{port}: {error}") from error
+        if not bound:
+            raise OptionsError(f"--port: cannot listen on {host}:{port}")
+        return bound
+
+    def _announce(self, ports: dict[str, int]) -> None:
+        if self.options.ready_file is not None:
+            import json
+
+            draft = self.options.ready_file.with_name(self.options.ready_file.name + ".new")
+            draft.write_text(json.dumps({"pid": os.getpid(), **ports}))
+            draft.replace(self.options.ready_file)
+        if notify := os.environ.get("NOTIFY_SOCKET"):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+                channel.sendto(b"READY=1", "\0" + notify[1:] if notify[0] == "@" else notify)
