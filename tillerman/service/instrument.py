@@ -17,6 +17,8 @@ from prometheus_client import Counter, Histogram
 
 from tillerman.client.trace import HEADER, TRACEPARENT
 
+Handler = grpc.RpcMethodHandler[Any, Any]
+
 STARTED = Counter("grpc_server_started", "RPCs started on the server.", ["grpc_type", "grpc_service", "grpc_method"])
 HANDLED = Counter(
     "grpc_server_handled",
@@ -41,16 +43,16 @@ class Registrar:
         self._log = log
         self.services: list[str] = []
 
-    def add_generic_rpc_handlers(self, handlers: tuple[grpc.GenericRpcHandler, ...]) -> None:
+    def add_generic_rpc_handlers(self, handlers: tuple[Any, ...]) -> None:
         """Left alone: generated code registers each method a second time below, and that one takes precedence."""
         self._server.add_generic_rpc_handlers(handlers)
 
-    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, grpc.RpcMethodHandler]) -> None:
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Handler]) -> None:
         self.services.append(service)
         wrapped = {name: self.wrap(service, name, handler) for name, handler in handlers.items()}
-        self._server.add_registered_method_handlers(service, wrapped)
+        self._server.add_registered_method_handlers(service, wrapped)  # type: ignore[attr-defined]
 
-    def wrap(self, service: str, method: str, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
+    def wrap(self, service: str, method: str, handler: Handler) -> Handler:
         inner = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
         assert inner is not None
         generates = inspect.isasyncgenfunction(inner)
@@ -74,7 +76,7 @@ class Registrar:
 class _Observed:
     """One method's metrics, and the wrapper around it."""
 
-    def __init__(self, service: str, method: str, handler: grpc.RpcMethodHandler, log: Any) -> None:
+    def __init__(self, service: str, method: str, handler: Handler, log: Any) -> None:
         kind = {
             (False, False): "unary",
             (False, True): "server_stream",

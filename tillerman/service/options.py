@@ -5,8 +5,8 @@
         node_name: str = option("", help="Name of the node object.")
         max_pods: int = option(110, help="Pods that this node takes.")
 
-gives `--node-name`, `--max-pods`; TILLERMAN_NODE_NAME, TILLERMAN_MAX_PODS; and `nodeName:` (or `node-name:`) in the file
-given with --config. A flag wins over the environment, that over the file, that over the default.
+gives `--node-name`, `--max-pods`; TILLERMAN_NODE_NAME, TILLERMAN_MAX_PODS; and `nodeName:` (or `node-name:`) in the
+file given with --config. A flag wins over the environment, that over the file, that over the default.
 
 Field types: str, int, float, bool, Path, list[str] (commas, or the flag repeated), dict[str, str] ("a=1,b=2"), and each
 of them with `| None`. A float takes plain seconds or a duration as Go writes it: "1m30s", "500ms".

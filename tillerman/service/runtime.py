@@ -100,14 +100,18 @@ class ServiceRuntime(Generic[Opt]):
         """runtime.add_servicer(scheduler_pb2_grpc.add_SchedulerServicer_to_server, servicer); before `serve`."""
         add(servicer, self._registrar)
 
-    def add_generic_handlers(self, service: str, handlers: dict[str, grpc.RpcMethodHandler]) -> None:
+    def add_generic_handlers(self, service: str, handlers: dict[str, grpc.RpcMethodHandler[Any, Any]]) -> None:
         """Methods without generated code; those of a service that generated code serves too take its place."""
         self._registrar.add_registered_method_handlers(service, handlers)
 
     def wait_for(self, what: str) -> Callable[[], None]:
         """Keeps the service from being ready until the returned function is called; /readyz says what is missing."""
         self._waiting[what] = None
-        return lambda: self._waiting.pop(what, None) and None
+
+        def arrived() -> None:
+            self._waiting.pop(what, None)
+
+        return arrived
 
     def on_shutdown(self, hook: Callable[[], Awaitable[Any]]) -> None:
         """Called at shutdown, before calls are ended and root tasks cancelled; the last added first."""

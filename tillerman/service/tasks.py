@@ -20,18 +20,23 @@ class RootTasks(asyncio.TaskGroup):
         super().__init__()
         self.failed = ""
         self._members: set[asyncio.Task[Any]] = set()
+        self._orderly = False
 
-    def create_task(
+    def create_task(  # type: ignore[override]
         self, coro: Coroutine[Any, Any, Any], *, name: str | None = None, context: Context | None = None
     ) -> asyncio.Task[Any]:
-        return self._add(self._guard(coro, name or coro.__qualname__), name, context)
+        return self._add(self._guard(coro, name or getattr(coro, "__qualname__", "task")), name, context)
 
     def create_finite(self, coro: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
         """A task that may return, but not raise."""
         return self._add(self._note_failure(coro, name), name, None)
 
+    def expect_ends(self) -> None:
+        """From now on tasks may return: the service is shutting down."""
+        self._orderly = True
+
     def cancel_all(self) -> None:
-        """The orderly end."""
+        self._orderly = True
         for task in self._members:
             task.cancel()
 
@@ -50,5 +55,7 @@ class RootTasks(asyncio.TaskGroup):
 
     async def _guard(self, coro: Coroutine[Any, Any, Any], name: str) -> None:
         await self._note_failure(coro, name)
+        if self._orderly:
+            return
         self.failed = self.failed or name
         raise RootTaskEnded(f"root task {name!r} ended")
