@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from google.protobuf.message import Message
@@ -57,11 +57,6 @@ class ControllerStats:
     last_error: str = ""
 
 
-@dataclass
-class _Needs:
-    informers: list[Informer[Any]] = field(default_factory=list)
-
-
 class Controller(ABC):
     """Base of all controllers. Subclasses set `name` and `workers`, and implement `reconcile(key)`."""
 
@@ -77,12 +72,15 @@ class Controller(ABC):
         self.queue = WorkQueue(self.name, clock=context.clock)
         self.stats = ControllerStats()
         self.running = False
-        self._needs = _Needs()
+        self._needs: list[Informer[Any]] = []
 
     def informer(self, message: type[T]) -> Informer[T]:
         """The shared informer of one kind; `run` will wait for it."""
-        informer = self.context.informers.informer(message)
-        self._needs.informers.append(informer)
+        return self.needs(self.context.informers.informer(message))
+
+    def needs(self, informer: Informer[T]) -> Informer[T]:
+        """`run` will wait for this informer, too."""
+        self._needs.append(informer)
         return informer
 
     def enqueue(self, obj: Message) -> None:
@@ -103,7 +101,7 @@ class Controller(ABC):
 
     async def run(self) -> None:
         """Runs until cancelled."""
-        for informer in self._needs.informers:
+        for informer in self._needs:
             await informer.synced.wait()
         self.running = True
         try:

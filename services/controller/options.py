@@ -11,11 +11,10 @@ from tillerman.service.options import ServiceOptions, option
 class ControllerManagerOptions(ServiceOptions):
     """Durations are seconds."""
 
-    controllers: str = option(
-        "*",
-        metadata={"help": "which controllers run: '*' for all, 'name' adds one, '-name' leaves one out"},
+    controllers: list[str] = option(
+        ["*"], help="Which controllers run: '*' for all, 'name' adds one, '-name' leaves one out."
     )
-    leader_elect: bool = field(default=True, help="run only while holding the leader Lease")
+    leader_elect: bool = option(True, help="Run only while holding the leader Lease.")
     leader_elect_identity: str = option("", help="name written into the Lease; default <host>_<address>:<port>")
     leader_elect_lease_duration: float = option(15.0, help="seconds a Lease is valid")
     leader_elect_renew_deadline: float = option(10.0, help="seconds to renew before giving up")
