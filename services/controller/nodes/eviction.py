@@ -64,6 +64,9 @@ class TaintEvictionController(Controller):
         if node is not None and _no_execute(node):
             self.enqueue(pod)
 
+    def _pod_deleted(self, pod: core.Pod) -> None:
+        self._marked.discard(key_of(pod))
+
     def _pod_updated(self, old: core.Pod, new: core.Pod) -> None:
         if old.spec.nodeName != new.spec.nodeName or old.spec.tolerations != new.spec.tolerations:
             self._pod_changed(new)

@@ -74,6 +74,8 @@ class NodeLifecycleController(Controller):
 
     def _node_deleted(self, node: core.Node) -> None:
         self._heard.pop(node.metadata.name, None)
+        if not self.running:
+            return
         message = f"Removing Node {node.metadata.name} from Controller"
         self._recorder.event(node, "Normal", "RemovingNode", f"Node {node.metadata.name} event: {message}")
 
