@@ -34,7 +34,8 @@ class JsonEncoding:
         from tillerman.api.scheme import SCHEME
 
         message = unpack_any(value)
-        return to_dict(message, kind=SCHEME.kind_of(message))
+        decoded: Object = to_dict(message, kind=SCHEME.kind_of(message))
+        return decoded
 
     def identity(self, obj: Object) -> Identity:
         meta = obj.get("metadata") or {}

@@ -35,7 +35,7 @@ class Health:
         health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
 
 
-class LazyReflection(grpc.GenericRpcHandler[Any, Any]):
+class LazyReflection(grpc.GenericRpcHandler):  # type: ignore[type-arg]
     """Serves grpc.reflection.v1alpha; imports it on the first call."""
 
     def __init__(self, services: Callable[[], list[str]]) -> None:

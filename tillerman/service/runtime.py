@@ -100,7 +100,7 @@ class ServiceRuntime(Generic[Opt]):
         """runtime.add_servicer(scheduler_pb2_grpc.add_SchedulerServicer_to_server, servicer); before `serve`."""
         add(servicer, self._registrar)
 
-    def add_generic_handlers(self, service: str, handlers: dict[str, grpc.RpcMethodHandler[Any, Any]]) -> None:
+    def add_generic_handlers(self, service: str, handlers: "dict[str, grpc.RpcMethodHandler[Any, Any]]") -> None:
         """Methods without generated code; those of a service that generated code serves too take its place."""
         self._registrar.add_registered_method_handlers(service, handlers)
 

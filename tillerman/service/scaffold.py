@@ -99,6 +99,7 @@ async def _work(
             finally:
                 # Also when a root task has failed: the service is half dead, so it takes its leave as a whole.
                 shutdown = _arm(runtime)
+                group.expect_ends()
                 for task in (begun, stop):
                     task.cancel()
                 await asyncio.gather(begun, stop, return_exceptions=True)

@@ -25,7 +25,7 @@ class RootTasks(asyncio.TaskGroup):
     def create_task(  # type: ignore[override]
         self, coro: Coroutine[Any, Any, Any], *, name: str | None = None, context: Context | None = None
     ) -> asyncio.Task[Any]:
-        return self._add(self._guard(coro, name or getattr(coro, "__qualname__", "task")), name, context)
+        return self._add(self._guard(coro, name or str(getattr(coro, "__qualname__", "task"))), name, context)
 
     def create_finite(self, coro: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
         """A task that may return, but not raise."""

@@ -39,7 +39,11 @@ class CertificateFiles:
 
     def credentials(self, *, require_client_certificate: bool) -> grpc.ServerCredentials:
         """Raises OptionsError when a file cannot be read."""
-        return grpc.dynamic_ssl_server_credentials(self._configuration(), self._changed, require_client_certificate)
+        return grpc.dynamic_ssl_server_credentials(
+            self._configuration(),
+            self._changed,  # type: ignore[arg-type]
+            require_client_certificate,
+        )
 
     def _configuration(self) -> grpc.ServerCertificateConfiguration:
         key, chain, roots = (_read(path) for path in self._files)
