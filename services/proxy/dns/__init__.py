@@ -1,0 +1,1 @@
+"""Cluster DNS: answers from the watched Services and EndpointSlices, forwards everything else."""

@@ -1,0 +1,1 @@
+"""The nftables backend: this package speaks nf_tables and conntrack netlink to the kernel directly."""
