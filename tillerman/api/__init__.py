@@ -1,0 +1,1 @@
+"""Kubernetes' API as Python sees it: kinds, JSON and YAML forms, quantities, selectors, errors."""

@@ -1,16 +1,21 @@
-"""How Kubernetes wraps an object in etcd and on the wire: `k8s` and a zero byte, then runtime.Unknown."""
+"""The envelope of stored objects: the bytes `k8s\\0`, then runtime.Unknown with the object's kind and protobuf bytes.
+
+JSON (custom resources) is stored bare.
+"""
 
 from dataclasses import dataclass
+from typing import Final
 
-from tillerman.pb.k8s import runtime_pb2 as runtime
+from tillerman.pb.k8s import runtime_pb2
 
-MAGIC = b"k8s\0"
-PROTOBUF, JSON = "application/vnd.kubernetes.protobuf", "application/json"
+MAGIC: Final = b"k8s\0"
+PROTOBUF: Final = "application/vnd.kubernetes.protobuf"
+JSON: Final = "application/json"
 
 
 @dataclass(frozen=True, slots=True)
 class Unwrapped:
-    """raw is the object's protobuf, or JSON when content_type says so."""
+    """What an envelope held: `raw` is protobuf, or JSON when content_type says so."""
 
     api_version: str
     kind: str
@@ -19,33 +24,31 @@ class Unwrapped:
 
 
 def wrap(api_version: str, kind: str, raw: bytes) -> bytes:
-    return prefix(api_version, kind) + length_delimited(2, raw) + b"\x1a\x00\x22\x00"
+    """Puts an object's protobuf bytes into the envelope, byte for byte as Kubernetes writes it."""
+    type_meta = _field(0x0A, api_version.encode()) + _field(0x12, kind.encode())
+    # Go writes contentEncoding and contentType even when they are empty.
+    return MAGIC + _field(0x0A, type_meta) + _field(0x12, raw) + b"\x1a\x00\x22\x00"
 
 
-def prefix(api_version: str, kind: str) -> bytes:
-    """Everything before the raw field, the same for every object of a kind."""
-    meta = length_delimited(1, api_version.encode()) + length_delimited(2, kind.encode())
-    return MAGIC + length_delimited(1, meta)
+def unwrap(value: bytes) -> Unwrapped:
+    """Opens an envelope. Raises ValueError when the value is neither an envelope nor a JSON object."""
+    if not value.startswith(MAGIC):
+        if value.lstrip()[:1] == b"{":
+            return Unwrapped("", "", value, JSON)
+        raise ValueError("the stored value is neither Kubernetes protobuf nor JSON")
+    unknown = runtime_pb2.Unknown.FromString(value[len(MAGIC) :])
+    meta = unknown.typeMeta
+    return Unwrapped(meta.apiVersion, meta.kind, unknown.raw, unknown.contentType or PROTOBUF)
 
 
-def length_delimited(number: int, value: bytes) -> bytes:
-    return bytes([number << 3 | 2]) + varint(len(value)) + value
+def _field(tag: int, payload: bytes) -> bytes:
+    return bytes((tag,)) + _varint(len(payload)) + payload
 
 
-def varint(number: int) -> bytes:
+def _varint(number: int) -> bytes:
     out = bytearray()
     while number > 0x7F:
         out.append(number & 0x7F | 0x80)
         number >>= 7
     out.append(number)
     return bytes(out)
-
-
-def unwrap(value: bytes) -> Unwrapped:
-    """Takes the JSON of a custom resource too. Raises ValueError for anything else."""
-    if value[:1] == b"{":
-        return Unwrapped("", "", value, JSON)
-    if value[:4] != MAGIC:
-        raise ValueError(f"not a Kubernetes object: it begins with {value[:4]!r}")
-    unknown = runtime.Unknown.FromString(value[4:])
-    return Unwrapped(unknown.typeMeta.apiVersion, unknown.typeMeta.kind, unknown.raw, unknown.contentType)

@@ -1,52 +1,49 @@
-"""What all objects share: keys, owners, conditions, and the Any they travel in."""
+"""What every object has: keys, owners, conditions, and packing into google.protobuf.Any."""
 
-from collections.abc import Iterable
-from typing import Any as Anything
-from typing import Protocol, TypeVar
+from collections.abc import Iterable, MutableSequence
+from typing import Any, Protocol
 
-from google.protobuf.any_pb2 import Any
+from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 
+from tillerman.api import times
+from tillerman.api.scheme import SCHEME, TYPE_URL_PREFIX
 from tillerman.pb.k8s import meta_v1_pb2 as meta
-
-TYPE_PREFIX = "type.googleapis.com/"
 
 
 class Object(Protocol):
+    """Any message with metadata."""
+
     @property
     def metadata(self) -> meta.ObjectMeta: ...
 
 
-class Condition(Protocol):
-    type: str
-    status: str
-
-
-C = TypeVar("C", bound=Condition)
-
-
 def key_of(obj: Object) -> str:
-    """ "namespace/name", or "name" of a cluster-wide object."""
+    """`namespace/name`, or `name` for cluster-scoped objects."""
     metadata = obj.metadata
     return f"{metadata.namespace}/{metadata.name}" if metadata.namespace else metadata.name
 
 
 def split_key(key: str) -> tuple[str, str]:
-    """(namespace, name); the namespace is "" for a cluster-wide object."""
+    """(namespace, name); the namespace is "" for cluster-scoped objects."""
     namespace, _, name = key.rpartition("/")
     return namespace, name
 
 
 def controller_of(obj: Object) -> meta.OwnerReference | None:
-    return next((ref for ref in obj.metadata.ownerReferences if ref.controller), None)
+    """The owner that manages the object, if any."""
+    return next((owner for owner in obj.metadata.ownerReferences if owner.controller), None)
 
 
-def owner_reference(owner: Message, *, controller: bool = True, block: bool = True) -> meta.OwnerReference:
-    from tillerman.api.scheme import SCHEME
+def is_controlled_by(obj: Object, owner: Object) -> bool:
+    reference = controller_of(obj)
+    return reference is not None and reference.uid == owner.metadata.uid
 
+
+def owner_reference(owner: Any, *, controller: bool = True, block: bool = True) -> meta.OwnerReference:
+    """A reference to `owner`; `block` keeps the owner until the dependent is gone under foreground deletion."""
     api_version, kind = SCHEME.kind_of(owner)
-    metadata: meta.ObjectMeta = owner.metadata  # type: ignore[attr-defined]
-    reference = meta.OwnerReference(apiVersion=api_version, kind=kind, name=metadata.name, uid=metadata.uid)
+    reference = meta.OwnerReference(apiVersion=api_version, kind=kind, name=owner.metadata.name, uid=owner.metadata.uid)
     if controller:
         reference.controller = True
     if block:
@@ -54,30 +51,60 @@ def owner_reference(owner: Message, *, controller: bool = True, block: bool = Tr
     return reference
 
 
-def get_condition(conditions: Iterable[C], kind: str) -> C | None:
-    return next((c for c in conditions if c.type == kind), None)
+def get_condition(conditions: Iterable[Any], type: str) -> Any | None:
+    """The condition of that type, or None."""
+    return next((condition for condition in conditions if condition.type == type), None)
 
 
-def set_condition(conditions: Anything, new: Anything) -> bool:
-    """Puts a condition in, keeping lastTransitionTime while its status stays; True when anything else changed."""
-    old = get_condition(conditions, new.type)
-    if old is None:
-        conditions.append(new)
-        return True
-    if old.status == new.status and old.HasField("lastTransitionTime"):
-        new.lastTransitionTime.CopyFrom(old.lastTransitionTime)
-    if (old.status, old.reason, old.message) == (new.status, new.reason, new.message):
+def set_condition(
+    conditions: Any,
+    type: str,
+    status: str,
+    reason: str = "",
+    message: str = "",
+    *,
+    now: meta.Time | None = None,
+    observed_generation: int | None = None,
+) -> bool:
+    """Sets or adds a condition of a repeated field; lastTransitionTime moves only when the status does.
+
+    Fields that the condition type has are maintained (lastUpdateTime moves with any change). Returns whether anything
+    changed.
+    """
+    moment = now if now is not None else times.now()
+    condition = get_condition(conditions, type)
+    if condition is None:
+        condition = conditions.add(type=type)
+    fields = condition.DESCRIPTOR.fields_by_name
+    turned = condition.status != status
+    changed = turned or condition.reason != reason or condition.message != message
+    if observed_generation is not None and "observedGeneration" in fields:
+        changed = changed or condition.observedGeneration != observed_generation
+        condition.observedGeneration = observed_generation
+    if not changed:
         return False
-    old.CopyFrom(new)
+    condition.status, condition.reason, condition.message = status, reason, message
+    if turned and "lastTransitionTime" in fields:
+        condition.lastTransitionTime.CopyFrom(moment)
+    if "lastUpdateTime" in fields:
+        condition.lastUpdateTime.CopyFrom(moment)
     return True
 
 
-def pack_any(obj: Message) -> Any:
-    return Any(type_url=TYPE_PREFIX + obj.DESCRIPTOR.full_name, value=obj.SerializeToString())
+def remove_condition(conditions: MutableSequence[Any], type: str) -> bool:
+    """Drops the condition of that type. Returns whether there was one."""
+    for i, condition in enumerate(conditions):
+        if condition.type == type:
+            del conditions[i]
+            return True
+    return False
 
 
-def unpack_any(packed: Any) -> Message:
-    """The typed object. Raises LookupError for a type that is not in the scheme, DecodeError for bad bytes."""
-    from tillerman.api.scheme import SCHEME
+def pack_any(obj: Message) -> AnyMessage:
+    """Any with `type.googleapis.com/<full message name>`."""
+    return AnyMessage(type_url=TYPE_URL_PREFIX + obj.DESCRIPTOR.full_name, value=obj.SerializeToString())
 
-    return SCHEME.message_type(packed.type_url).FromString(packed.value)
+
+def unpack_any(packed: AnyMessage) -> Message:
+    """The message in an Any. LookupError when its type is none of the scheme."""
+    return SCHEME.message_by_name(packed.type_url.rpartition("/")[2]).FromString(packed.value)

@@ -1,18 +1,24 @@
-"""StatusError to a gRPC status and back: the Status itself travels in grpc-status-details-bin."""
+"""StatusError over gRPC: the code that callers of any language understand, and the whole Status in the details."""
+
+from collections.abc import Iterable
+from typing import Any, Final
 
 import grpc
-from google.protobuf.any_pb2 import Any
+from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import status_pb2
 
-from tillerman.api import status as st
+from tillerman.api import status
+from tillerman.api.scheme import TYPE_URL_PREFIX
 from tillerman.api.status import StatusError
 from tillerman.pb.k8s import meta_v1_pb2 as meta
 
-DETAILS_KEY = "grpc-status-details-bin"
-TYPE_URL = "type.googleapis.com/k8s.io.apimachinery.pkg.apis.meta.v1.Status"
-Code = grpc.StatusCode
+DETAILS_KEY: Final = "grpc-status-details-bin"
+# HTTP/2 peers refuse large headers; a Status beyond this loses its causes, then its details.
+MAX_DETAILS_BYTES: Final = 6 * 1024
+_TYPE_URL: Final = TYPE_URL_PREFIX + meta.Status.DESCRIPTOR.full_name
 
-BY_REASON = {
+Code = grpc.StatusCode
+_BY_REASON: Final = {
     "NotFound": Code.NOT_FOUND,
     "AlreadyExists": Code.ALREADY_EXISTS,
     "Conflict": Code.ABORTED,
@@ -27,52 +33,61 @@ BY_REASON = {
     "TooManyRequests": Code.RESOURCE_EXHAUSTED,
     "InternalError": Code.INTERNAL,
     "Timeout": Code.DEADLINE_EXCEEDED,
-    "ServerTimeout": Code.DEADLINE_EXCEEDED,
+    "ServerTimeout": Code.UNAVAILABLE,
     "ServiceUnavailable": Code.UNAVAILABLE,
     "MethodNotAllowed": Code.UNIMPLEMENTED,
     "RequestEntityTooLarge": Code.FAILED_PRECONDITION,
 }
+# What a bare gRPC error (no Status attached: the transport's own, or another server's) is taken for.
+_BARE: Final = {
+    Code.NOT_FOUND: (404, "NotFound"),
+    Code.ALREADY_EXISTS: (409, "AlreadyExists"),
+    Code.ABORTED: (409, "Conflict"),
+    Code.INVALID_ARGUMENT: (400, "BadRequest"),
+    Code.PERMISSION_DENIED: (403, "Forbidden"),
+    Code.UNAUTHENTICATED: (401, "Unauthorized"),
+    Code.OUT_OF_RANGE: (410, "Expired"),
+    Code.RESOURCE_EXHAUSTED: (429, "TooManyRequests"),
+    Code.DEADLINE_EXCEEDED: (504, "Timeout"),
+    Code.UNAVAILABLE: (503, "ServiceUnavailable"),
+    Code.UNIMPLEMENTED: (405, "MethodNotAllowed"),
+    Code.FAILED_PRECONDITION: (400, "BadRequest"),
+}
 
 
 def to_rpc(error: StatusError) -> tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]:
-    """(code, message, trailing metadata) for context.abort. Long messages are cut: trailers have a size limit."""
-    code = BY_REASON.get(error.reason, Code.UNKNOWN)
-    number: int = code.value[0]
-    packed = Any(type_url=TYPE_URL, value=error.status.SerializeToString())
-    details = status_pb2.Status(code=number, message=error.message[:1000], details=[packed]).SerializeToString()
-    if len(details) > 6000:
-        short = meta.Status()
-        short.CopyFrom(error.status)
-        short.message = short.message[:1500]
-        del short.details.causes[10:]
-        packed.value = short.SerializeToString()[:6000] if short.ByteSize() <= 5000 else b""
-        details = status_pb2.Status(code=number, message=error.message[:1000], details=[packed]).SerializeToString()
-    return code, error.message[:2000], ((DETAILS_KEY, details),)
+    """(gRPC code, message, trailing metadata) for `await context.abort(...)`."""
+    code = _BY_REASON.get(error.reason, Code.UNKNOWN)
+    message = error.message[:MAX_DETAILS_BYTES]
+    return code, message, ((DETAILS_KEY, _pack(error.status, code)),)
 
 
-def from_rpc(error: grpc.RpcError) -> StatusError:
-    """The Status that the server attached; for failures below it (unreachable, deadline) one made from the code."""
-    for key, value in error.trailing_metadata() or ():
+def _pack(found: meta.Status, code: grpc.StatusCode) -> bytes:
+    raw = found.SerializeToString()
+    if len(raw) > MAX_DETAILS_BYTES:
+        cut = meta.Status()
+        cut.CopyFrom(found)
+        while cut.details.causes and cut.ByteSize() > MAX_DETAILS_BYTES:
+            del cut.details.causes[len(cut.details.causes) // 2 :]
+        if cut.ByteSize() > MAX_DETAILS_BYTES:
+            cut.message = cut.message[: MAX_DETAILS_BYTES // 2]
+        raw = cut.SerializeToString()
+    packed = status_pb2.Status(code=code.value[0])
+    packed.details.append(AnyMessage(type_url=_TYPE_URL, value=raw))
+    return packed.SerializeToString()
+
+
+def from_rpc(error: Any) -> StatusError:
+    """The StatusError behind a grpc.RpcError or grpc.aio.AioRpcError; transport errors become their nearest kin."""
+    for key, value in _metadata(error):
         if key == DETAILS_KEY:
-            for packed in status_pb2.Status.FromString(value).details:
-                if packed.type_url == TYPE_URL and packed.value:
-                    return StatusError(meta.Status.FromString(packed.value))
-    text = f"{error.details()}"
-    code = error.code()
-    if code is Code.UNAVAILABLE:
-        return st.service_unavailable(text)
-    if code is Code.DEADLINE_EXCEEDED:
-        return st.timeout(text)
-    if code is Code.UNAUTHENTICATED:
-        return st.unauthorized(text)
-    if code is Code.PERMISSION_DENIED:
-        return st.make(403, "Forbidden", text)
-    if code is Code.RESOURCE_EXHAUSTED:
-        return st.too_many_requests(text)
-    if code is Code.NOT_FOUND:
-        return st.make(404, "NotFound", text)
-    if code is Code.UNIMPLEMENTED:
-        return st.make(405, "MethodNotAllowed", text)
-    if code is Code.INVALID_ARGUMENT:
-        return st.bad_request(text)
-    return st.internal(f"{code.name}: {text}")
+            packed = status_pb2.Status.FromString(value)
+            for detail in packed.details:
+                if detail.type_url == _TYPE_URL:
+                    return StatusError(meta.Status.FromString(detail.value))
+    code, reason = _BARE.get(error.code(), (500, "InternalError"))
+    return status.make(code, reason, error.details() or error.code().name, details=False)
+
+
+def _metadata(error: Any) -> Iterable[tuple[str, Any]]:
+    return error.trailing_metadata() or ()

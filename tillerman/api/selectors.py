@@ -1,37 +1,41 @@
-"""Label selectors ("a=b,c in (d,e),!f") and field selectors ("spec.nodeName=n,status.phase!=Failed")."""
+"""Label selectors and field selectors: parsing, matching, canonical text."""
 
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Final, Literal
 
+from tillerman.api.validation import is_label_value, is_qualified_name
 from tillerman.pb.k8s import meta_v1_pb2 as meta
 
-TOKEN = re.compile(r"\s*(?:(!=|==|=|!|,|\(|\)|<|>)|([^\s!=,()<>]+))")
+Operator = Literal["=", "!=", "in", "notin", "exists", "!", "gt", "lt"]
+
+_TOKEN: Final = re.compile(r"\s*([^\s(),!=<>]+|==|!=|[(),!=<>])\s*")
 
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """key, operator ("=", "!=", "in", "notin", "exists", "!", ">", "<") and values."""
+    """One condition on one label. `in` and `=` need the label; `!=` and `notin` also hold when it is absent."""
 
     key: str
-    operator: str
+    operator: Operator
     values: tuple[str, ...] = ()
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        present = self.key in labels
+        found = labels.get(self.key)
         if self.operator in ("=", "in"):
-            return present and labels[self.key] in self.values
+            return found is not None and found in self.values
         if self.operator in ("!=", "notin"):
-            return not present or labels[self.key] not in self.values
+            return found is None or found not in self.values
         if self.operator == "exists":
-            return present
+            return found is not None
         if self.operator == "!":
-            return not present
+            return found is None
         try:
-            left, right = int(labels.get(self.key, "")), int(self.values[0])
+            number, bound = int(found or ""), int(self.values[0])
         except ValueError:
             return False
-        return left > right if self.operator == ">" else left < right
+        return number > bound if self.operator == "gt" else number < bound
 
     def __str__(self) -> str:
         if self.operator == "exists":
@@ -40,18 +44,19 @@ class Requirement:
             return f"!{self.key}"
         if self.operator in ("in", "notin"):
             return f"{self.key} {self.operator} ({','.join(sorted(self.values))})"
-        return f"{self.key}{self.operator}{self.values[0]}"
+        return f"{self.key}{ {'gt': '>', 'lt': '<'}.get(self.operator, self.operator) }{self.values[0]}"
 
 
 @dataclass(frozen=True, slots=True)
 class LabelSelector:
-    """All requirements hold. NOTHING matches no object at all."""
+    """A conjunction of requirements; without any it matches everything, unless it is NOTHING."""
 
     requirements: tuple[Requirement, ...] = ()
     nothing: bool = False
 
     @property
     def empty(self) -> bool:
+        """Whether it matches everything."""
         return not self.requirements and not self.nothing
 
     def matches(self, labels: Mapping[str, str]) -> bool:
@@ -61,136 +66,174 @@ class LabelSelector:
         return ",".join(str(r) for r in self.requirements)
 
 
-NOTHING = LabelSelector(nothing=True)
+EVERYTHING: Final = LabelSelector()
+NOTHING: Final = LabelSelector(nothing=True)
 
 
 def parse_label_selector(text: str) -> LabelSelector:
-    """Raises ValueError with Kubernetes' words."""
-    tokens: list[str] = []
-    position = 0
-    while position < len(text.rstrip()):
-        match = TOKEN.match(text, position)
-        if not match:
-            raise ValueError(f"unable to parse requirement: found '{text[position]}', expected: identifier")
-        tokens.append(match[1] or match[2])
-        position = match.end()
-    requirements: list[Requirement] = []
-    rest = tokens
-    while rest:
-        requirement, rest = parse_requirement(rest)
-        requirements.append(requirement)
-        if rest:
-            if rest[0] != ",":
-                raise ValueError(f"found '{rest[0]}', expected: ',' or 'end of string'")
-            rest = rest[1:]
-            if not rest:
-                raise ValueError("found '', expected: identifier after ','")
-    return LabelSelector(tuple(sorted(requirements, key=lambda r: r.key)))
+    """Parses `a=b,c!=d,e in (x,y),f notin (z),g,!h,i>1`. ValueError says what is wrong where."""
+    return _LabelParser(text).parse()
 
 
-def parse_requirement(tokens: list[str]) -> tuple[Requirement, list[str]]:
-    if tokens[0] == "!":
-        if len(tokens) < 2:
-            raise ValueError("unable to parse requirement: found '', expected: identifier")
-        return Requirement(checked_key(tokens[1]), "!"), tokens[2:]
-    key = checked_key(tokens[0])
-    if len(tokens) == 1 or tokens[1] == ",":
-        return Requirement(key, "exists"), tokens[1:]
-    operator = tokens[1]
-    if operator in ("=", "==", "!="):
-        value = tokens[2] if len(tokens) > 2 and tokens[2] != "," else ""
-        rest = tokens[3:] if value else tokens[2:]
-        return Requirement(key, "!=" if operator == "!=" else "=", (checked_value(key, value),)), rest
-    if operator in ("<", ">"):
-        if len(tokens) < 3 or not re.fullmatch(r"-?\d+", tokens[2]):
-            raise ValueError("for 'Gt', 'Lt' operators, the value must be an integer")
-        return Requirement(key, operator, (tokens[2],)), tokens[3:]
-    if operator in ("in", "notin"):
-        if len(tokens) < 3 or tokens[2] != "(":
-            raise ValueError(f"found '{tokens[2] if len(tokens) > 2 else ''}', expected: '('")
-        if ")" not in tokens:
-            raise ValueError("found '', expected: ',', or ')'")
-        end = tokens.index(")")
-        values = tuple(checked_value(key, t) for t in tokens[3:end] if t != ",") or ("",)
-        return Requirement(key, operator, values), tokens[end + 1 :]
-    raise ValueError(f"found '{operator}', expected: in, notin, =, ==, !=, gt, lt")
+class _LabelParser:
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._tokens: list[str] = []
+        end = 0
+        for match in _TOKEN.finditer(text):
+            if match.start() != end:
+                break
+            self._tokens.append(match[1])
+            end = match.end()
+        if text[end:].strip():
+            raise ValueError(f"unable to parse requirement: unexpected {text[end:].strip()[:1]!r} in {text!r}")
+        self._at = 0
+
+    def parse(self) -> LabelSelector:
+        requirements: list[Requirement] = []
+        while self._at < len(self._tokens):
+            requirements.append(self._requirement())
+            if self._at == len(self._tokens):
+                break
+            if (token := self._next()) != ",":
+                raise ValueError(f"unable to parse requirement: found '{token}', expected: ',' or 'end of string'")
+            if self._at == len(self._tokens):
+                raise ValueError("unable to parse requirement: found '', expected: identifier after ','")
+        return LabelSelector(tuple(sorted(requirements, key=lambda r: r.key)))
+
+    def _next(self) -> str:
+        self._at += 1
+        return self._tokens[self._at - 1] if self._at <= len(self._tokens) else ""
+
+    def _peek(self) -> str:
+        return self._tokens[self._at] if self._at < len(self._tokens) else ""
+
+    def _requirement(self) -> Requirement:
+        if self._peek() == "!":
+            self._next()
+            return Requirement(self._key(), "!")
+        key, operator = self._key(), self._peek()
+        if operator in ("", ","):
+            return Requirement(key, "exists")
+        self._next()
+        if operator in ("in", "notin"):
+            return Requirement(key, "in" if operator == "in" else "notin", self._values(key))
+        if operator in ("=", "=="):
+            return Requirement(key, "=", (self._value(key),))
+        if operator == "!=":
+            return Requirement(key, "!=", (self._value(key),))
+        if operator in ("<", ">"):
+            bound = self._value(key)
+            if not re.fullmatch(r"[+-]?\d+", bound):
+                raise ValueError(
+                    f"unable to parse requirement: for 'Gt', 'Lt' operators, the value of {key} must be an integer"
+                )
+            return Requirement(key, "gt" if operator == ">" else "lt", (bound,))
+        raise ValueError(f"unable to parse requirement: found '{operator}', expected: in, notin, =, ==, !=, gt, lt")
+
+    def _key(self) -> str:
+        key = self._next()
+        if errors := is_qualified_name(key):
+            raise ValueError(f'unable to parse requirement: <nil>: Invalid value: "{key}": {"; ".join(errors)}')
+        return key
+
+    def _value(self, key: str) -> str:
+        value = "" if self._peek() in ("", ",") else self._next()
+        return self._checked(key, value)
+
+    def _checked(self, key: str, value: str) -> str:
+        if errors := is_label_value(value):
+            raise ValueError(
+                f'unable to parse requirement: values[0][{key}]: Invalid value: "{value}": {"; ".join(errors)}'
+            )
+        return value
+
+    def _values(self, key: str) -> tuple[str, ...]:
+        if (token := self._next()) != "(":
+            raise ValueError(f"unable to parse requirement: found '{token}' expected: '('")
+        values: list[str] = []
+        current = ""
+        while True:
+            token = self._next()
+            if token in (",", ")"):
+                values.append(self._checked(key, current))
+                current = ""
+                if token == ")":
+                    return tuple(dict.fromkeys(values))
+            elif token == "" or current or token in ("(", "=", "!=", "==", "!", "<", ">"):
+                raise ValueError(f"unable to parse requirement: found '{token}', expected: ',', or ')'")
+            else:
+                current = token
 
 
-def checked_key(key: str) -> str:
-    from tillerman.api.validation import is_qualified_name
-
-    if problems := is_qualified_name(key):
-        raise ValueError(f'unable to parse requirement: <nil>: Invalid value: "{key}": {"; ".join(problems)}')
-    return key
-
-
-def checked_value(key: str, value: str) -> str:
-    from tillerman.api.validation import is_label_value
-
-    if problems := is_label_value(value):
-        raise ValueError(
-            f'unable to parse requirement: values[0][{key}]: Invalid value: "{value}": {"; ".join(problems)}'
-        )
-    return value
-
-
-OPERATORS = {"In": "in", "NotIn": "notin", "Exists": "exists", "DoesNotExist": "!", "Gt": ">", "Lt": "<"}
+_MESSAGE_OPERATORS: Final[dict[str, Operator]] = {
+    "In": "in",
+    "NotIn": "notin",
+    "Exists": "exists",
+    "DoesNotExist": "!",
+    "Gt": "gt",
+    "Lt": "lt",
+}
 
 
 def from_message(selector: meta.LabelSelector | None) -> LabelSelector:
-    """A meta/v1 LabelSelector: none selects nothing, an empty one everything. Raises ValueError for a bad operator."""
+    """The selector of a spec. None matches nothing, an empty one everything. ValueError on an unknown operator."""
     if selector is None:
         return NOTHING
-    requirements = [Requirement(k, "=", (v,)) for k, v in selector.matchLabels.items()]
+    requirements = [Requirement(key, "=", (value,)) for key, value in selector.matchLabels.items()]
     for expression in selector.matchExpressions:
-        if expression.operator not in OPERATORS:
+        if expression.operator not in _MESSAGE_OPERATORS:
             raise ValueError(f'"{expression.operator}" is not a valid label selector operator')
-        requirements.append(Requirement(expression.key, OPERATORS[expression.operator], tuple(expression.values)))
+        requirements.append(
+            Requirement(expression.key, _MESSAGE_OPERATORS[expression.operator], tuple(expression.values))
+        )
     return LabelSelector(tuple(sorted(requirements, key=lambda r: r.key)))
 
 
-def from_map(labels: Mapping[str, str]) -> LabelSelector:
-    """A core/v1 selector (Services, ReplicationControllers): an empty one selects nothing."""
-    if not labels:
-        return NOTHING
-    return LabelSelector(tuple(Requirement(k, "=", (v,)) for k, v in sorted(labels.items())))
+def from_labels(labels: Mapping[str, str]) -> LabelSelector:
+    """Equality on every label (the selector of a Service)."""
+    return LabelSelector(tuple(Requirement(key, "=", (value,)) for key, value in sorted(labels.items())))
 
 
 @dataclass(frozen=True, slots=True)
 class FieldSelector:
-    """requirements: (path, "=" or "!=", value)."""
+    """A conjunction of (path, "=" or "!=", value)."""
 
-    requirements: tuple[tuple[str, str, str], ...] = ()
+    requirements: tuple[tuple[str, Literal["=", "!="], str], ...] = ()
 
     @property
     def empty(self) -> bool:
         return not self.requirements
 
     def matches(self, get: Callable[[str], str]) -> bool:
-        """get answers a path with the field's value as text, "" when it is not set."""
-        return all((get(path) == value) is (op == "=") for path, op, value in self.requirements)
+        """`get` returns the object's value of a path, "" when it is not set."""
+        return all((get(path) == value) == (operator == "=") for path, operator, value in self.requirements)
 
-    def required(self, path: str) -> str | None:
-        """The value that the field must equal, if the selector says so."""
-        return next((value for p, op, value in self.requirements if p == path and op == "="), None)
+    def value_of(self, path: str) -> str | None:
+        """The value that `path` must be equal to, if there is such a requirement."""
+        return next((value for p, operator, value in self.requirements if p == path and operator == "="), None)
 
     def __str__(self) -> str:
-        return ",".join(f"{p}{op}{escape(v)}" for p, op, v in self.requirements)
+        return ",".join(f"{path}{operator}{_escape(value)}" for path, operator, value in self.requirements)
 
 
-def escape(value: str) -> str:
+def _escape(value: str) -> str:
     return value.replace("\\", "\\\\").replace(",", "\\,").replace("=", "\\=")
 
 
+_FIELD_SPLIT: Final = re.compile(r"(?<!\\),")
+_FIELD_TERM: Final = re.compile(r"((?:[^=!\\]|\\.)*?)(==|!=|=)((?:[^=\\]|\\.)*)")
+
+
 def parse_field_selector(text: str) -> FieldSelector:
-    """Raises ValueError with Kubernetes' words."""
-    requirements = []
-    for term in re.split(r"(?<!\\),", text):
-        if not term.strip():
+    """Parses `status.phase=Running,spec.nodeName!=n1`. ValueError names the term that is none."""
+    requirements: list[tuple[str, Literal["=", "!="], str]] = []
+    for term in _FIELD_SPLIT.split(text):
+        if not term:
             continue
-        match = re.fullmatch(r"([^=!]+)(!=|==|=)(.*)", term.strip())
-        if not match:
+        match = _FIELD_TERM.fullmatch(term)
+        if match is None:
             raise ValueError(f"invalid selector: '{term}'; can't understand '{term}'")
         value = re.sub(r"\\([\\,=])", r"\1", match[3])
-        requirements.append((match[1], "!=" if match[2] == "!=" else "=", value))
+        requirements.append((match[1].strip(), "!=" if match[2] == "!=" else "=", value))
     return FieldSelector(tuple(requirements))

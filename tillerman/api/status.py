@@ -1,7 +1,4 @@
-"""Errors as Kubernetes tells them: one meta/v1 Status with a reason, a code and causes that name fields.
-
-Made where they arise, carried as StatusError, mapped once to gRPC (rpcstatus.py) and once to HTTP.
-"""
+"""Refusals: Kubernetes' Status as an exception, made with Kubernetes' own reasons, codes and texts."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -13,66 +10,18 @@ from tillerman.pb.k8s import meta_v1_pb2 as meta
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """What is wrong with one field. type is Kubernetes' error type ("FieldValueRequired"), field a path."""
+    """One fault of one field. `type` is the machine-readable reason such as FieldValueInvalid."""
 
     field: str
     type: str
     message: str
 
     def __str__(self) -> str:
-        return f"{self.field}: {self.message}" if self.field else self.message
-
-
-def shown(value: Any) -> str:
-    """A value as Kubernetes quotes it in messages: strings in double quotes, the rest as JSON."""
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
-    if isinstance(value, bool) or value is None:
-        return {True: "true", False: "false", None: "null"}[value]
-    if isinstance(value, int | float):
-        return str(value)
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-
-
-def required(path: str, detail: str = "") -> Cause:
-    return Cause(path, "FieldValueRequired", "Required value" + (f": {detail}" if detail else ""))
-
-
-def invalid_value(path: str, value: Any, detail: str) -> Cause:
-    return Cause(path, "FieldValueInvalid", f"Invalid value: {shown(value)}" + (f": {detail}" if detail else ""))
-
-
-def type_invalid(path: str, value: Any, detail: str) -> Cause:
-    return Cause(path, "FieldValueTypeInvalid", f"Invalid value: {shown(value)}: {detail}")
-
-
-def not_supported(path: str, value: Any, allowed: Iterable[str]) -> Cause:
-    choices = ", ".join(shown(a) for a in sorted(allowed))
-    return Cause(path, "FieldValueNotSupported", f"Unsupported value: {shown(value)}: supported values: {choices}")
-
-
-def duplicate(path: str, value: Any) -> Cause:
-    return Cause(path, "FieldValueDuplicate", f"Duplicate value: {shown(value)}")
-
-
-def forbidden_field(path: str, detail: str) -> Cause:
-    return Cause(path, "FieldValueForbidden", "Forbidden" + (f": {detail}" if detail else ""))
-
-
-def not_found_value(path: str, value: Any) -> Cause:
-    return Cause(path, "FieldValueNotFound", f"Not found: {shown(value)}")
-
-
-def too_long(path: str, maximum: int) -> Cause:
-    return Cause(path, "FieldValueTooLong", f"Too long: must have at most {maximum} bytes")
-
-
-def too_many(path: str, actual: int, maximum: int) -> Cause:
-    return Cause(path, "FieldValueTooMany", f"Too many: {actual}: must have at most {maximum} items")
+        return f"{self.field}: {self.message}"
 
 
 class StatusError(Exception):
-    """A refused or failed request; status is what the caller is told."""
+    """A refused request. The Status says reason, code and which object and fields."""
 
     def __init__(self, status: meta.Status) -> None:
         super().__init__(status.message)
@@ -80,6 +29,7 @@ class StatusError(Exception):
 
     @property
     def code(self) -> int:
+        """The HTTP status code."""
         return self.status.code
 
     @property
@@ -104,134 +54,232 @@ def make(
     group: str = "",
     kind: str = "",
     uid: str = "",
-    causes: Sequence[Cause] = (),
     retry_after_seconds: int = 0,
+    causes: Iterable[Cause] = (),
+    details: bool = True,
 ) -> StatusError:
+    """A StatusError of any kind; the makers below know the texts."""
     status = meta.Status(status="Failure", message=message, reason=reason, code=code)
-    status.metadata.SetInParent()
-    details = meta.StatusDetails()
-    for field, value in (("name", name), ("group", group), ("kind", kind), ("uid", uid)):
-        if value:
-            setattr(details, field, value)
-    if retry_after_seconds:
-        details.retryAfterSeconds = retry_after_seconds
-    for cause in causes:
-        details.causes.add(reason=cause.type, message=cause.message, field=cause.field)
-    if details.ByteSize():
-        status.details.CopyFrom(details)
+    if details:
+        found = status.details
+        found.SetInParent()
+        for field, value in (("name", name), ("group", group), ("kind", kind), ("uid", uid)):
+            if value:
+                setattr(found, field, value)
+        if retry_after_seconds:
+            found.retryAfterSeconds = retry_after_seconds
+        for cause in causes:
+            entry = found.causes.add(message=cause.message)
+            if cause.type:
+                entry.reason = cause.type
+            if cause.field:
+                entry.field = cause.field
     return StatusError(status)
 
 
-def qualified(resource: str, group: str) -> str:
+def _qualified(resource: str, group: str) -> str:
     return f"{resource}.{group}" if group else resource
 
 
 def not_found(resource: str, name: str, group: str = "") -> StatusError:
-    text = f'{qualified(resource, group)} "{name}" not found'
-    return make(404, "NotFound", text, name=name, group=group, kind=resource)
+    message = f'{_qualified(resource, group)} "{name}" not found'
+    return make(404, "NotFound", message, name=name, group=group, kind=resource)
 
 
-def no_such_path() -> StatusError:
+def path_not_found() -> StatusError:
+    """No such resource or path at all."""
     return make(404, "NotFound", "the server could not find the requested resource")
 
 
 def already_exists(resource: str, name: str, group: str = "") -> StatusError:
-    text = f'{qualified(resource, group)} "{name}" already exists'
-    return make(409, "AlreadyExists", text, name=name, group=group, kind=resource)
+    message = f'{_qualified(resource, group)} "{name}" already exists'
+    return make(409, "AlreadyExists", message, name=name, group=group, kind=resource)
 
 
-MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
+STALE = "the object has been modified; please apply your changes to the latest version and try again"
 
 
-def conflict(resource: str, name: str, group: str = "", detail: str = MODIFIED, causes: Sequence[Cause] = ()) -> StatusError:
-    text = f'Operation cannot be fulfilled on {qualified(resource, group)} "{name}": {detail}'
-    return make(409, "Conflict", text, name=name, group=group, kind=resource, causes=causes)
+def conflict(
+    resource: str, name: str, group: str = "", detail: str = STALE, causes: Iterable[Cause] = ()
+) -> StatusError:
+    message = f'Operation cannot be fulfilled on {_qualified(resource, group)} "{name}": {detail}'
+    return make(409, "Conflict", message, name=name, group=group, kind=resource, causes=causes)
 
 
-def invalid(kind: str, name: str, causes: Sequence[Cause], group: str = "") -> StatusError:
-    """kind as "Deployment", or "Deployment.apps" with its group."""
-    if not group and "." in kind:
-        kind, _, group = kind.partition(".")
-    texts = [str(c) for c in causes]
-    listed = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
-    text = f'{qualified(kind, group)} "{name}" is invalid: {listed}'
-    return make(422, "Invalid", text, name=name, group=group, kind=kind, causes=causes)
+def apply_conflict(message: str, causes: Iterable[Cause]) -> StatusError:
+    """Server-side apply met fields that other managers own."""
+    return make(409, "Conflict", message, causes=causes)
+
+
+def invalid(group_kind: str | tuple[str, str], name: str, causes: Sequence[Cause]) -> StatusError:
+    """`group_kind` is "Pod", "Deployment.apps" or ("apps", "Deployment")."""
+    if isinstance(group_kind, tuple):
+        group, kind = group_kind
+    else:
+        kind, _, group = group_kind.partition(".")
+    texts = list(dict.fromkeys(str(cause) for cause in causes))
+    detail = "" if not texts else f": {texts[0]}" if len(texts) == 1 else f": [{', '.join(texts)}]"
+    message = f'{_qualified(kind, group)} "{name}" is invalid{detail}'
+    return make(422, "Invalid", message, name=name, group=group, kind=kind, causes=causes)
 
 
 def bad_request(message: str) -> StatusError:
-    return make(400, "BadRequest", message)
+    return make(400, "BadRequest", message, details=False)
 
 
-def forbidden(resource: str, name: str, detail: str, group: str = "") -> StatusError:
-    who = f'{qualified(resource, group)} "{name}" is forbidden: ' if name else f"{qualified(resource, group)} is forbidden: "
-    return make(403, "Forbidden", (who if resource else "forbidden: ") + detail, name=name, group=group, kind=resource)
+def forbidden(resource: str, name: str, detail: str, group: str = "", *, causes: Iterable[Cause] = ()) -> StatusError:
+    """Empty name: the refusal is about the collection. Empty resource: about the request as a whole."""
+    target = _qualified(resource, group) if resource else ""
+    prefix = f'{target} "{name}" is forbidden' if name else f"{target} is forbidden" if target else "forbidden"
+    return make(403, "Forbidden", f"{prefix}: {detail}", name=name, group=group, kind=resource, causes=causes)
 
 
 def unauthorized(message: str = "Unauthorized") -> StatusError:
-    return make(401, "Unauthorized", message)
+    return make(401, "Unauthorized", message, details=False)
 
 
 def expired(message: str) -> StatusError:
-    return make(410, "Expired", message)
+    """The revision or continue token is gone: list again."""
+    return make(410, "Expired", message, details=False)
 
 
-def gone(message: str) -> StatusError:
-    return make(410, "Gone", message)
-
-
-def too_many_requests(message: str, retry_after_seconds: int = 1, causes: Sequence[Cause] = ()) -> StatusError:
+def too_many_requests(message: str, retry_after_seconds: int = 1, *, causes: Iterable[Cause] = ()) -> StatusError:
     return make(429, "TooManyRequests", message, retry_after_seconds=retry_after_seconds, causes=causes)
 
 
-def internal(message: str) -> StatusError:
-    return make(500, "InternalError", f"Internal error occurred: {message}")
-
-
-def timeout(message: str, retry_after_seconds: int = 0) -> StatusError:
-    return make(504, "Timeout", f"Timeout: {message}", retry_after_seconds=retry_after_seconds)
-
-
-def service_unavailable(message: str) -> StatusError:
-    return make(503, "ServiceUnavailable", message)
+def internal(detail: str) -> StatusError:
+    return make(500, "InternalError", f"Internal error occurred: {detail}", causes=[Cause("", "", detail)])
 
 
 def method_not_supported(resource: str, verb: str, group: str = "") -> StatusError:
-    text = f'{verb} is not supported on resources of kind "{qualified(resource, group)}"'
-    return make(405, "MethodNotAllowed", text, group=group, kind=resource)
+    message = f'{verb} is not supported on resources of kind "{_qualified(resource, group)}"'
+    return make(405, "MethodNotAllowed", message, group=group, kind=resource)
 
 
-def unsupported_media_type(supported: Sequence[str]) -> StatusError:
-    text = f"the body of the request was in an unknown format - accepted media types include: {', '.join(supported)}"
-    return make(415, "UnsupportedMediaType", text)
+def unsupported_media_type(accepted: Iterable[str]) -> StatusError:
+    message = f"the body of the request was in an unknown format - accepted media types include: {', '.join(accepted)}"
+    return make(415, "UnsupportedMediaType", message)
 
 
-def not_acceptable(supported: Sequence[str]) -> StatusError:
-    return make(406, "NotAcceptable", f"only the following media types are accepted: {', '.join(supported)}")
+def not_acceptable(accepted: Iterable[str]) -> StatusError:
+    message = f"only the following media types are accepted: {', '.join(accepted)}"
+    return make(406, "NotAcceptable", message)
 
 
-def request_entity_too_large(message: str) -> StatusError:
-    return make(413, "RequestEntityTooLarge", message)
+def request_entity_too_large(detail: str) -> StatusError:
+    return make(413, "RequestEntityTooLarge", f"Request entity too large: {detail}", details=False)
 
 
-def has_reason(error: BaseException, *reasons: str) -> bool:
+def timeout(detail: str, retry_after_seconds: int = 0) -> StatusError:
+    return make(504, "Timeout", f"Timeout: {detail}", retry_after_seconds=retry_after_seconds)
+
+
+def server_timeout(resource: str, verb: str, retry_after_seconds: int = 0, group: str = "") -> StatusError:
+    message = (
+        f"The {verb} operation against {_qualified(resource, group)} could not be completed at this time, "
+        "please try again."
+    )
+    return make(
+        500, "ServerTimeout", message, name=verb, group=group, kind=resource, retry_after_seconds=retry_after_seconds
+    )
+
+
+def service_unavailable(message: str) -> StatusError:
+    return make(503, "ServiceUnavailable", message, details=False)
+
+
+# --- field errors -------------------------------------------------------------------------------------------------
+
+
+def _shown(value: Any) -> str:
+    """A value as Kubernetes prints it: text quoted, the rest as JSON."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (int, float)):
+        return str(value)
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+
+
+def required(path: str, detail: str = "") -> Cause:
+    return Cause(path, "FieldValueRequired", "Required value" + (f": {detail}" if detail else ""))
+
+
+def invalid_value(path: str, value: Any, detail: str = "") -> Cause:
+    message = f"Invalid value: {_shown(value)}" + (f": {detail}" if detail else "")
+    return Cause(path, "FieldValueInvalid", message)
+
+
+def type_invalid(path: str, value: Any, detail: str) -> Cause:
+    return Cause(path, "FieldValueTypeInvalid", f"Invalid value: {_shown(value)}: {detail}")
+
+
+def not_supported(path: str, value: Any, allowed: Iterable[str]) -> Cause:
+    names = ", ".join(f'"{name}"' for name in sorted(allowed))
+    message = f"Unsupported value: {_shown(value)}" + (f": supported values: {names}" if names else "")
+    return Cause(path, "FieldValueNotSupported", message)
+
+
+def duplicate(path: str, value: Any) -> Cause:
+    return Cause(path, "FieldValueDuplicate", f"Duplicate value: {_shown(value)}")
+
+
+def forbidden_field(path: str, detail: str = "") -> Cause:
+    return Cause(path, "FieldValueForbidden", "Forbidden" + (f": {detail}" if detail else ""))
+
+
+def too_long(path: str, value: Any, max_length: int) -> Cause:
+    return Cause(path, "FieldValueTooLong", f"Too long: must have at most {max_length} bytes")
+
+
+def too_many(path: str, actual: int, max_quantity: int) -> Cause:
+    return Cause(path, "FieldValueTooMany", f"Too many: {actual}: must have at most {max_quantity} items")
+
+
+def not_found_value(path: str, value: Any) -> Cause:
+    return Cause(path, "FieldValueNotFound", f"Not found: {_shown(value)}")
+
+
+def internal_cause(path: str, detail: str) -> Cause:
+    return Cause(path, "InternalError", f"Internal error: {detail}")
+
+
+# --- predicates ---------------------------------------------------------------------------------------------------
+
+
+def _is(error: BaseException, *reasons: str) -> bool:
     return isinstance(error, StatusError) and error.reason in reasons
 
 
 def is_not_found(error: BaseException) -> bool:
-    return has_reason(error, "NotFound")
+    return _is(error, "NotFound")
 
 
 def is_conflict(error: BaseException) -> bool:
-    return has_reason(error, "Conflict")
+    return _is(error, "Conflict")
 
 
 def is_already_exists(error: BaseException) -> bool:
-    return has_reason(error, "AlreadyExists")
+    return _is(error, "AlreadyExists")
 
 
 def is_expired(error: BaseException) -> bool:
-    return has_reason(error, "Expired", "Gone")
+    return _is(error, "Expired", "Gone")
 
 
 def is_invalid(error: BaseException) -> bool:
-    return has_reason(error, "Invalid")
+    return _is(error, "Invalid")
+
+
+def is_forbidden(error: BaseException) -> bool:
+    return _is(error, "Forbidden")
+
+
+def is_too_many_requests(error: BaseException) -> bool:
+    return _is(error, "TooManyRequests")
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """The server could not be reached or asked to come back: worth a retry."""
+    return _is(error, "ServiceUnavailable", "ServerTimeout", "Timeout", "TooManyRequests")

@@ -1,124 +1,209 @@
-"""Kubernetes' rules for names, labels and annotations: each function returns what is wrong, in Kubernetes' words."""
+"""Names, labels and annotations: each check returns Kubernetes' messages, none when the text is valid."""
 
-import ipaddress
 import re
+from typing import Final
 
-LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
-LABEL_TEXT = (
-    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with "
-    "an alphanumeric character"
-)
-SUBDOMAIN = rf"{LABEL}(\.{LABEL})*"
-SUBDOMAIN_TEXT = (
-    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and "
-    "end with an alphanumeric character"
-)
-LABEL_1035 = "[a-z]([-a-z0-9]*[a-z0-9])?"
-LABEL_1035_TEXT = (
-    "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, "
-    "and end with an alphanumeric character"
-)
-QUALIFIED = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
-QUALIFIED_TEXT = (
-    "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric "
-    "character"
-)
-VALUE = "(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?"
-VALUE_TEXT = (
-    "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and "
-    "end with an alphanumeric character"
-)
-ENV_NAME = "[-._a-zA-Z][-._a-zA-Z0-9]*"
+_DNS1123_LABEL: Final = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_DNS1123_SUBDOMAIN: Final = rf"{_DNS1123_LABEL}(\.{_DNS1123_LABEL})*"
+_DNS1035_LABEL: Final = "[a-z]([-a-z0-9]*[a-z0-9])?"
+_QUALIFIED: Final = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
+_LABEL_VALUE: Final = f"({_QUALIFIED})?"
+_CONFIG_KEY: Final = "[-._a-zA-Z0-9]+"
+_ENV_NAME: Final = "[-._a-zA-Z][-._a-zA-Z0-9]*"
+
+_COMPILED: Final = {
+    pattern: re.compile(pattern, re.ASCII)
+    for pattern in (
+        _DNS1123_LABEL,
+        _DNS1123_SUBDOMAIN,
+        _DNS1035_LABEL,
+        _QUALIFIED,
+        _LABEL_VALUE,
+        _CONFIG_KEY,
+        _ENV_NAME,
+    )
+}
 
 
-def regex_error(text: str, pattern: str, *examples: str) -> str:
-    shown = " or ".join(f"'{e}'" for e in examples)
-    return f"{text} (e.g. {shown}, regex used for validation is '{pattern}')"
+def _matches(pattern: str, text: str) -> bool:
+    return _COMPILED[pattern].fullmatch(text) is not None
 
 
-def max_length(limit: int) -> str:
+def _max_length(limit: int) -> str:
     return f"must be no more than {limit} characters"
 
 
-def checked(value: str, pattern: str, limit: int, text: str, *examples: str) -> list[str]:
-    problems = [max_length(limit)] if len(value) > limit else []
-    if not re.fullmatch(pattern, value):
-        problems.append(regex_error(text, pattern, *examples))
-    return problems
+def _regex_error(message: str, pattern: str, *examples: str) -> str:
+    quoted = "', or '".join(examples)
+    return f"{message} (e.g. '{quoted}', regex used for validation is '{pattern}')"
 
 
-def is_dns1123_label(value: str) -> list[str]:
-    return checked(value, LABEL, 63, LABEL_TEXT, "my-name", "123-abc")
-
-
-def is_dns1123_subdomain(value: str) -> list[str]:
-    return checked(value, SUBDOMAIN, 253, SUBDOMAIN_TEXT, "example.com")
-
-
-def is_dns1035_label(value: str) -> list[str]:
-    return checked(value, LABEL_1035, 63, LABEL_1035_TEXT, "my-name", "abc-123")
-
-
-is_dns1123_name = is_dns1123_subdomain
-
-
-def is_qualified_name(value: str) -> list[str]:
-    problems = []
-    parts = value.split("/")
-    name = parts[-1]
-    if len(parts) == 2:
-        if not parts[0]:
-            problems.append("prefix part must be non-empty")
+def is_dns1123_label(text: str) -> list[str]:
+    """Names of namespaces, containers and the like."""
+    errors = [_max_length(63)] if len(text) > 63 else []
+    if not _matches(_DNS1123_LABEL, text):
+        if _matches(_DNS1123_SUBDOMAIN, text):
+            errors.append("must not contain dots")
         else:
-            problems += [f"prefix part {p}" for p in is_dns1123_subdomain(parts[0])]
-    elif len(parts) > 2:
-        example = regex_error("a valid qualified name", "", "").split(" (")[0]
-        text = (
-            f"{example.replace('a valid qualified name', 'a qualified name')} must consist of alphanumeric characters, "
-            "'-', '_' or '.', and must start and end with an alphanumeric character"
+            errors.append(
+                _regex_error(
+                    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must "
+                    "start and end with an alphanumeric character",
+                    _DNS1123_LABEL,
+                    "my-name",
+                    "123-abc",
+                )
+            )
+    return errors
+
+
+def is_dns1123_subdomain(text: str) -> list[str]:
+    """Names of most objects."""
+    errors = [_max_length(253)] if len(text) > 253 else []
+    if not _matches(_DNS1123_SUBDOMAIN, text):
+        errors.append(
+            _regex_error(
+                "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and "
+                "must start and end with an alphanumeric character",
+                _DNS1123_SUBDOMAIN,
+                "example.com",
+            )
         )
+    return errors
+
+
+def is_dns1035_label(text: str) -> list[str]:
+    """Names of Services."""
+    errors = [_max_length(63)] if len(text) > 63 else []
+    if not _matches(_DNS1035_LABEL, text):
+        errors.append(
+            _regex_error(
+                "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic "
+                "character, and end with an alphanumeric character",
+                _DNS1035_LABEL,
+                "my-name",
+                "abc-123",
+            )
+        )
+    return errors
+
+
+def is_qualified_name(text: str) -> list[str]:
+    """Label and annotation keys, taint keys, resource names: `name` or `prefix/name`."""
+    prefix, slash, name = text.rpartition("/")
+    errors: list[str] = []
+    if "/" in prefix:
         return [
-            regex_error(text, QUALIFIED, "MyName", "my.name", "123-abc")
+            "a qualified name "
+            + _regex_error(
+                "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an "
+                "alphanumeric character",
+                _QUALIFIED,
+                "MyName",
+                "my.name",
+                "123-abc",
+            )
             + " with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
         ]
+    if slash:
+        if not prefix:
+            errors.append("prefix part must be non-empty")
+        else:
+            errors.extend(f"prefix part {error}" for error in is_dns1123_subdomain(prefix))
     if not name:
-        problems.append("name part must be non-empty")
+        errors.append("name part must be non-empty")
     elif len(name) > 63:
-        problems.append(f"name part {max_length(63)}")
-    if not re.fullmatch(QUALIFIED, name):
-        problems.append(regex_error(QUALIFIED_TEXT, QUALIFIED, "MyName", "my.name", "123-abc"))
-    return problems
+        errors.append(f"name part {_max_length(63)}")
+    if not _matches(_QUALIFIED, name):
+        errors.append(
+            "name part "
+            + _regex_error(
+                "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an "
+                "alphanumeric character",
+                _QUALIFIED,
+                "MyName",
+                "my.name",
+                "123-abc",
+            )
+        )
+    return errors
 
 
-def is_label_value(value: str) -> list[str]:
-    return checked(value, VALUE, 63, VALUE_TEXT, "MyValue", "my_value", "12345")
+def is_label_value(text: str) -> list[str]:
+    errors = [_max_length(63)] if len(text) > 63 else []
+    if not _matches(_LABEL_VALUE, text):
+        errors.append(
+            _regex_error(
+                "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and "
+                "must start and end with an alphanumeric character",
+                _LABEL_VALUE,
+                "MyValue",
+                "my_value",
+                "12345",
+            )
+        )
+    return errors
 
 
-def is_env_name(value: str) -> list[str]:
-    text = "a valid environment variable name must consist of alphabetic characters, digits, '_', '-', or '.', and must not start with a digit"
-    problems = [] if re.fullmatch(ENV_NAME, value) else [regex_error(text, ENV_NAME, "my.env-name", "MY_ENV.NAME", "MyEnvName1")]
-    if value in (".", ".."):
-        problems.append(f"must not be '{value}'")
-    elif value.startswith(".."):
-        problems.append("must not start with '..'")
-    return problems
+def is_config_map_key(text: str) -> list[str]:
+    """Keys of ConfigMaps and Secrets."""
+    errors = [_max_length(253)] if len(text) > 253 else []
+    if not _matches(_CONFIG_KEY, text):
+        errors.append(
+            _regex_error(
+                "a valid config key must consist of alphanumeric characters, '-', '_' or '.'",
+                _CONFIG_KEY,
+                "key.name",
+                "KEY_NAME",
+                "key-name",
+            )
+        )
+    elif text == ".":
+        errors.append("must not be '.'")
+    elif text == "..":
+        errors.append("must not be '..'")
+    elif text.startswith(".."):
+        errors.append("must not start with '..'")
+    return errors
 
 
-def is_config_key(value: str) -> list[str]:
-    problems = [max_length(253)] if len(value) > 253 else []
-    text = "a valid config key must consist of alphanumeric characters, '-', '_' or '.'"
-    if not re.fullmatch("[-._a-zA-Z0-9]+", value):
-        problems.append(regex_error(text, "[-._a-zA-Z0-9]+", "key.name", "KEY_NAME", "key-name"))
-    if value in (".", ".."):
-        problems.append(f"must not be '{value}'")
-    elif value.startswith(".."):
-        problems.append("must not start with '..'")
-    return problems
+def is_env_var_name(text: str) -> list[str]:
+    errors = []
+    if not _matches(_ENV_NAME, text):
+        errors.append(
+            _regex_error(
+                "a valid environment variable name must consist of alphabetic characters, digits, '_', '-', or '.', "
+                "and must not start with a digit",
+                _ENV_NAME,
+                "my.env-name",
+                "MY_ENV.NAME",
+                "MyEnvName1",
+            )
+        )
+    if text == ".":
+        errors.append("must not be '.'")
+    elif text == "..":
+        errors.append("must not be '..'")
+    elif text.startswith(".."):
+        errors.append("must not start with '..'")
+    return errors
 
 
-def is_ip(value: str) -> list[str]:
-    try:
-        ipaddress.ip_address(value)
-    except ValueError:
-        return ["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"]
-    return []
+def is_port_number(port: int) -> list[str]:
+    return [] if 1 <= port <= 65535 else ["must be between 1 and 65535, inclusive"]
+
+
+def is_port_name(text: str) -> list[str]:
+    """Names of container and Service target ports (IANA_SVC_NAME)."""
+    errors = []
+    if len(text) > 15:
+        errors.append("must be no more than 15 characters")
+    if not re.fullmatch("[-a-z0-9]+", text):
+        errors.append("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)")
+    if not re.search("[a-z]", text):
+        errors.append("must contain at least one letter (a-z)")
+    if "--" in text:
+        errors.append("must not contain consecutive hyphens")
+    if text and (text[0] == "-" or text[-1] == "-"):
+        errors.append("must not begin or end with a hyphen")
+    return errors
