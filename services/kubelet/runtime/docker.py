@@ -1,0 +1,254 @@
+"""The Docker runtime: a pod is a sandbox container that owns the network namespace and the pod's address, and its
+containers joined to it.
+
+Starting a container is two calls (create, start) and nothing is asked again: exits come as events, and the labels on
+every container hold what a restarted kubelet has to know. At most four starts run at once, which is where one Docker
+Engine stops gaining.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+import structlog
+
+from services.kubelet.runtime import interface as ri
+from services.kubelet.runtime.docker_engine import Engine
+from services.kubelet.runtime.docker_events import DockerEvents
+from services.kubelet.runtime.docker_images import DockerImages
+from services.kubelet.runtime.docker_pause import PAUSE_VERSION, pause_layer
+from services.kubelet.runtime.docker_spec import (
+    KIND_CONTAINER,
+    KIND_SANDBOX,
+    container_body,
+    container_name,
+    container_of_inspect,
+    container_of_spec,
+    sandbox_body,
+    sandbox_name,
+    sandbox_of_summary,
+)
+from services.kubelet.runtime.docker_stats import DockerStats
+from services.kubelet.runtime.docker_streams import DockerSession, read_logs
+from services.kubelet.runtime.interface import (
+    ConflictFailure,
+    ContainerSpec,
+    ContainerState,
+    ImageState,
+    Inventory,
+    LogOptions,
+    NotFoundFailure,
+    Phase,
+    RegistryAuth,
+    RuntimeEvent,
+    RuntimeFailure,
+    RuntimeInfo,
+    SandboxSpec,
+    SandboxState,
+    Session,
+    Usage,
+)
+
+log = structlog.get_logger(__name__)
+PAUSE_REPOSITORY = "tillerman/pause"
+PAUSE_IMAGE = f"{PAUSE_REPOSITORY}:{PAUSE_VERSION}"
+
+
+class DockerRuntime:
+    """cluster and node scope everything: another cluster's containers are never seen or touched."""
+
+    name = "docker"
+
+    def __init__(self, *, cluster: str, node: str, network: str, cluster_cidr: str) -> None:
+        self._labels = {ri.LABEL_CLUSTER: cluster, ri.LABEL_NODE: node}
+        self._cluster = cluster
+        self._network = network
+        self._cluster_cidr = cluster_cidr
+        self._engine = Engine()
+        self._images = DockerImages(self._engine)
+        self._events = DockerEvents(self._engine, labels=self._labels, on_image_event=self._images.forget)
+        self._stats = DockerStats(self._engine)
+
+    async def start(self) -> RuntimeInfo:
+        await self._engine.connect()
+        info = await self._engine.call("info", lambda client: client.info())
+        await asyncio.gather(self._ensure_pause(info.get("Architecture", "x86_64")), self._ensure_network())
+        self._stats.configure(info)
+        version = info.get("ServerVersion", "")
+        return RuntimeInfo("docker", version, f"docker://{version}")
+
+    async def close(self) -> None:
+        await self._engine.close()
+
+    async def ping(self) -> None:
+        await self._engine.call("ping", lambda client: client.ping())
+
+    def pod_cidr(self, node_cidr: str) -> str:
+        return node_cidr
+
+    async def _ensure_pause(self, architecture: str) -> None:
+        if await self._images.image(PAUSE_IMAGE) is not None:
+            return
+        layer = await asyncio.to_thread(pause_layer, architecture)
+        await self._engine.call(
+            "import_image",
+            lambda client: client.import_image_from_data(layer, repository=PAUSE_REPOSITORY, tag=PAUSE_VERSION),
+        )
+
+    async def _ensure_network(self) -> None:
+        """One bridge for all kubelets of the cluster on this engine; whoever comes first makes it."""
+        subnet = self._cluster_cidr
+        gateway = subnet.split("/")[0].rsplit(".", 1)[0] + ".1"
+        body = {
+            "Name": self._network,
+            "Driver": "bridge",
+            "CheckDuplicate": True,
+            "IPAM": {"Driver": "default", "Config": [{"Subnet": subnet, "Gateway": gateway}]},
+            "Labels": {ri.LABEL_CLUSTER: self._cluster},
+        }
+        existing = await self._engine.call("list_networks", lambda client: client.networks(names=[self._network]))
+        if any(network["Name"] == self._network for network in existing):
+            return
+
+        def create(client: Any) -> None:
+            client._result(client._post_json(client._url("/networks/create"), data=body), json=True)
+
+        try:
+            await self._engine.call("create_network", create)
+        except ConflictFailure:
+            return
+        except RuntimeFailure as error:
+            raise RuntimeFailure(
+                f"cannot create the Docker network {self._network} with subnet {subnet} (--cluster-cidr): {error}"
+            ) from error
+
+    async def inventory(self) -> Inventory:
+        filters = {"label": [f"{name}={value}" for name, value in self._labels.items()]}
+        entries = await self._engine.call("list", lambda client: client.containers(all=True, filters=filters))
+        sandboxes = [sandbox_of_summary(e) for e in entries if e["Labels"].get(ri.LABEL_KIND) == KIND_SANDBOX]
+        ids = [e["Id"] for e in entries if e["Labels"].get(ri.LABEL_KIND) == KIND_CONTAINER]
+        found = await asyncio.gather(*(self._inspect(container_id) for container_id in ids))
+        return Inventory(tuple(sandboxes), tuple(state for state in found if state is not None))
+
+    async def _inspect(self, container_id: str) -> ContainerState | None:
+        try:
+            answer = await self._engine.call("inspect", lambda client: client.inspect_container(container_id))
+        except NotFoundFailure:
+            return None
+        return container_of_inspect(answer)
+
+    def events(self) -> AsyncIterator[RuntimeEvent]:
+        return self._events.stream()
+
+    async def run_sandbox(self, spec: SandboxSpec) -> SandboxState:
+        body = sandbox_body(spec, image=PAUSE_IMAGE, network=self._network, labels=self._labels)
+        name = sandbox_name(spec.pod, spec.attempt)
+        async with self._engine.starting:
+            sandbox_id = await self._create(name, body)
+            try:
+                await self._engine.call("start_sandbox", lambda client: client.start(sandbox_id))
+            except RuntimeFailure:
+                await self._remove(sandbox_id)
+                raise
+        return SandboxState(
+            sandbox_id, spec.pod, spec.attempt, True, spec.ip or "", time.time(), spec.grace_seconds
+        )
+
+    async def remove_sandbox(self, sandbox_id: str) -> None:
+        await self._remove(sandbox_id)
+
+    async def run_container(self, sandbox: SandboxState, spec: ContainerSpec) -> ContainerState:
+        body = container_body(spec, sandbox_id=sandbox.id, labels=self._labels)
+        async with self._engine.starting:
+            created_at = time.time()
+            container_id = await self._create(container_name(spec), body)
+            started_at = time.time()
+            state = container_of_spec(spec, container_id, created_at=created_at, started_at=started_at)
+            try:
+                await self._engine.call("start_container", lambda client: client.start(container_id))
+            except ri.RuntimeUnavailable:
+                raise
+            except RuntimeFailure as error:
+                now = time.time()
+                # 127: the command was not found, 126: it may not be executed; Docker gives both away in words.
+                code = 127 if "no such file or directory" in str(error) or "not found" in str(error) else 128
+                return ContainerState(
+                    **{
+                        **{name: getattr(state, name) for name in ContainerState.__slots__},
+                        "phase": Phase.EXITED,
+                        "started_at": 0.0,
+                        "finished_at": now,
+                        "exit_code": code,
+                        "reason": "ContainerCannotRun",
+                        "message": str(error),
+                    }
+                )
+        return state
+
+    async def _create(self, name: str, body: Mapping[str, Any]) -> str:
+        """Creates under a deterministic name; a leftover of a kubelet that died half-way makes room."""
+
+        def create(client: Any) -> str:
+            return str(client.create_container_from_config(body, name)["Id"])
+
+        try:
+            return await self._engine.call("create_container", create)
+        except ConflictFailure:
+            await self._remove(name)
+            return await self._engine.call("create_container", create)
+
+    async def _remove(self, container: str) -> None:
+        try:
+            await self._engine.call(
+                "remove_container", lambda client: client.remove_container(container, force=True, v=True)
+            )
+        except NotFoundFailure:
+            return
+        except ConflictFailure as error:
+            # Somebody else is removing it right now.
+            if "already in progress" not in str(error):
+                raise
+
+    async def signal_container(self, container_id: str, signal: str) -> None:
+        def kill(client: Any) -> None:
+            name = signal
+            if not name:
+                config = client.inspect_container(container_id)["Config"]
+                name = config.get("StopSignal") or "SIGTERM"
+            client.kill(container_id, name)
+
+        try:
+            await self._engine.call("kill_container", kill)
+        except (NotFoundFailure, ConflictFailure):
+            return
+        except RuntimeFailure as error:
+            if "is not running" not in str(error):
+                raise
+
+    async def remove_container(self, container_id: str) -> None:
+        await self._remove(container_id)
+
+    async def image(self, reference: str) -> ImageState | None:
+        return await self._images.image(reference)
+
+    async def images(self) -> Sequence[ImageState]:
+        return await self._images.list()
+
+    async def pull(self, reference: str, auth: RegistryAuth | None) -> ImageState:
+        return await self._images.pull(reference, auth)
+
+    async def exec(self, container_id: str, command: Sequence[str], *, stdin: bool, tty: bool) -> Session:
+        return await DockerSession.exec(self._engine, container_id, command, stdin=stdin, tty=tty)
+
+    async def attach(self, container_id: str, *, stdin: bool, tty: bool) -> Session:
+        return await DockerSession.attach(self._engine, container_id, stdin=stdin, tty=tty)
+
+    def logs(self, container_id: str, options: LogOptions) -> AsyncIterator[bytes]:
+        return read_logs(self._engine, container_id, options)
+
+    async def usage(self, container_ids: Sequence[str]) -> Mapping[str, Usage]:
+        return await self._stats.usage(container_ids)
+
+    async def dial(self, sandbox: SandboxState, port: int) -> tuple[str, int]:
+        return sandbox.ip or "127.0.0.1", port
