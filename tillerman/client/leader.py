@@ -116,7 +116,7 @@ class LeaderElector:
         """Renews; raises LeadershipLost."""
         renewed_at = self._clock.monotonic()
         while True:
-            await self._clock.sleep(self._retry)
+            await self._clock.sleep(min(self._retry, renewed_at + self._renew - self._clock.monotonic()))
             left = renewed_at + self._renew - self._clock.monotonic()
             if left <= 0:
                 raise LeadershipLost(f"Lease {self._namespace}/{self._name} not renewed for {self._renew} s")
