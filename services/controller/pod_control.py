@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 
 from services.controller.expectations import Expectations
 from services.controller.naming import generated_name
+from services.controller.outcomes import namespace_terminating
 from tillerman.api.meta import owner_reference
 from tillerman.api.status import StatusError, is_already_exists, is_not_found
 from tillerman.client.batch import BatchOp
@@ -87,7 +88,7 @@ class PodControl:
                 failure = failure or result
                 continue
             failure = failure or result
-            if not _namespace_terminating(result):
+            if not namespace_terminating(result):
                 self._recorder.event(owner, "Warning", "FailedCreate", f"Error creating: {result.message}")
         return succeeded, failure
 
@@ -121,7 +122,3 @@ class PodControl:
             return list(await self._client.batch(operations))
         except StatusError as error:
             return [error] * len(operations)
-
-
-def _namespace_terminating(error: StatusError) -> bool:
-    return any(cause.type == "NamespaceTerminating" for cause in error.status.details.causes)

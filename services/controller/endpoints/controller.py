@@ -11,6 +11,7 @@ from services.controller.endpoints.backends import address_types, backends, is_s
 from services.controller.endpoints.legacy import plan_endpoints
 from services.controller.endpoints.slice_plan import LAST_CHANGE, MANAGED_BY, MANAGER, SERVICE_NAME, plan_slices
 from services.controller.framework import Controller, ControllerContext
+from services.controller.outcomes import namespace_terminating, unless_gone
 from services.controller.overlay import Overlay
 from tillerman.api.meta import key_of
 from tillerman.api.status import StatusError, is_already_exists, is_not_found
@@ -148,7 +149,7 @@ class EndpointSliceController(ServiceFollower):
             if isinstance(outcome, discovery.EndpointSlice) and verb != "delete":
                 self._written.wrote(outcome)
         if failure is not None:
-            if not _terminating(failure):
+            if not namespace_terminating(failure):
                 self._recorder.event(
                     service,
                     "Warning",
@@ -180,7 +181,7 @@ class EndpointsController(ServiceFollower):
         existing = self._endpoints.get(key)
         if service is None:
             if existing is not None and existing.metadata.labels.get("endpoints.kubernetes.io/managed-by"):
-                await _unless_gone(client.delete(existing.metadata.name, existing.metadata.namespace))
+                await unless_gone(client.delete(existing.metadata.name, existing.metadata.namespace))
             return None
         if not is_selected(service):
             return None
@@ -198,15 +199,3 @@ class EndpointsController(ServiceFollower):
                 return 0.1
             raise
         return None
-
-
-async def _unless_gone(write: Any) -> None:
-    try:
-        await write
-    except StatusError as error:
-        if not is_not_found(error):
-            raise
-
-
-def _terminating(error: StatusError) -> bool:
-    return any(cause.type == "NamespaceTerminating" for cause in error.status.details.causes)

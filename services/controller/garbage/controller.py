@@ -17,6 +17,7 @@ from prometheus_client import Counter, Gauge
 from services.controller.framework import Controller, ControllerContext
 from services.controller.garbage.graph import FOREGROUND, ORPHAN, Action, Graph, Kind, Node, Owner, node_from, plan
 from services.controller.garbage.metadata import metadata_informer, metadata_resource
+from services.controller.outcomes import unless_gone
 from tillerman.api.status import StatusError, is_conflict, is_not_found
 from tillerman.client.informer import Informer
 from tillerman.pb.k8s import apiextensions_v1_pb2 as apiextensions
@@ -69,11 +70,15 @@ class GarbageCollector(Controller):
                     self.log.warning("kinds not discovered, trying again", controller=self.name, error=error.message)
                     await self.clock.sleep(1.0)
                     continue
-                kinds = {
-                    Kind(r.api_version, r.resource, r.kind, r.namespaced)
-                    for r in served
+                # One version of each resource is enough: the objects behind them are the same.
+                versions = {
+                    (r.api_version.rpartition("/")[0], r.resource): Kind(
+                        r.api_version, r.resource, r.kind, r.namespaced
+                    )
+                    for r in sorted(served, key=lambda r: r.api_version)
                     if {"list", "watch", "delete"} <= set(r.verbs) and (r.api_version, r.resource) not in IGNORED
                 }
+                kinds = set(versions.values())
                 self._follow(kinds, group)
                 self._by_kind = {(kind.api_version, kind.kind): kind for kind in kinds}
                 await self._next_discovery()
@@ -183,7 +188,7 @@ class GarbageCollector(Controller):
                 await self._drop_finalizer(node, FOREGROUND)
             case "orphan":
                 for child in self._graph.dependents(node.uid):
-                    await self._unless_gone(self._disown(child, (node.uid,)))
+                    await unless_gone(self._disown(child, (node.uid,)))
                 await self._drop_finalizer(node, ORPHAN)
 
     async def _delete(self, node: Node, policy: str, *, any_version: bool = False) -> None:
@@ -220,13 +225,6 @@ class GarbageCollector(Controller):
     async def _patch(self, node: Node, metadata: dict[str, Any]) -> None:
         patch = {"metadata": {"uid": node.uid, "resourceVersion": node.resource_version, **metadata}}
         await metadata_resource(self.client, node.kind).patch(node.name, node.namespace or None, patch, type="merge")
-
-    async def _unless_gone(self, write: Awaitable[None]) -> None:
-        try:
-            await write
-        except StatusError as error:
-            if not is_not_found(error):
-                raise
 
 
 def _as_dict(reference: Any) -> dict[str, Any]:
