@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 from google.protobuf.message import Message
 
 from services.controller.options import ControllerManagerOptions
-from tillerman.api.meta import key_of
+from tillerman.api.meta import Object, key_of
 from tillerman.api.status import StatusError, is_conflict
 from tillerman.client.client import Client
 from tillerman.client.clock import Clock
@@ -83,7 +83,7 @@ class Controller(ABC):
         self._needs.append(informer)
         return informer
 
-    def enqueue(self, obj: Message) -> None:
+    def enqueue(self, obj: Object) -> None:
         """Queue an object by its key."""
         self.queue.add(key_of(obj))
 

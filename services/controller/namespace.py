@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 from services.controller.framework import Controller, ControllerContext
 from services.controller.outcomes import unless_gone
 from tillerman.api.meta import get_condition
-from tillerman.api.status import StatusError, has_reason
+from tillerman.api.status import StatusError
 from tillerman.api.times import from_seconds
 from tillerman.client.resource import ResourceClient
 from tillerman.pb.k8s import core_v1_pb2 as core
@@ -27,7 +27,7 @@ class Remaining(NamedTuple):
     """What a namespace still holds of one resource."""
 
     resource: str
-    count: int
+    left: int
     finalizers: tuple[str, ...]
 
 
@@ -117,7 +117,7 @@ class NamespaceController(Controller):
         try:
             await resource.delete_collection(name, propagation_policy="Background")
         except StatusError as error:
-            if not has_reason(error, "MethodNotAllowed"):
+            if error.reason != "MethodNotAllowed":
                 raise
             for obj in (await resource.list(name)).items:
                 await unless_gone(resource.delete(obj["metadata"]["name"], name))
@@ -152,8 +152,8 @@ def conditions(remaining: Sequence[Remaining], discovery: str) -> list[tuple[str
     finalizers: dict[str, int] = {}
     for item in remaining:
         for finalizer in item.finalizers:
-            finalizers[finalizer] = finalizers.get(finalizer, 0) + item.count
-    left = ", ".join(f"{item.resource}. has {item.count} resource instances" for item in remaining)
+            finalizers[finalizer] = finalizers.get(finalizer, 0) + item.left
+    left = ", ".join(f"{item.resource}. has {item.left} resource instances" for item in remaining)
     held = ", ".join(f"{name} in {count} resource instances" for name, count in sorted(finalizers.items()))
     return [
         ("NamespaceDeletionDiscoveryFailure", "DiscoveryFailed", f"Discovery failed for some groups: {discovery}")

@@ -32,4 +32,4 @@ async def unless_present(write: Awaitable[T]) -> T | None:
 
 def namespace_terminating(error: StatusError) -> bool:
     """Whether a create was refused because its namespace is being deleted."""
-    return any(cause.type == "NamespaceTerminating" for cause in error.status.details.causes)
+    return any(cause.reason == "NamespaceTerminating" for cause in error.status.details.causes)

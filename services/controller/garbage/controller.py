@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, ClassVar
 
 from prometheus_client import Counter, Gauge
@@ -91,9 +92,10 @@ class GarbageCollector(Controller):
         fresh: list[Informer[Any]] = []
         for kind in sorted(kinds - self._kinds.keys()):
             informer = metadata_informer(self.client, kind, self.clock)
+            put = partial(self._put, kind)
             informer.add_handler(
-                on_add=lambda obj, kind=kind: self._put(kind, obj),
-                on_update=lambda _, obj, kind=kind: self._put(kind, obj),
+                on_add=put,
+                on_update=lambda _, obj, put=put: put(obj),
                 on_delete=lambda obj: self._removed(obj.metadata.uid),
             )
             fresh.append(informer)

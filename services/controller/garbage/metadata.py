@@ -32,7 +32,7 @@ class MetadataEncoding:
             return partial
         partial = meta_v1.PartialObjectMetadata.FromString(value.value)
         # What follows in the bytes (spec, status, data) is unknown to this message, and need not be kept.
-        partial.DiscardUnknownFields()  # type: ignore[attr-defined]
+        partial.DiscardUnknownFields()
         partial.metadata.ClearField("managedFields")
         partial.metadata.ClearField("annotations")
         return partial
