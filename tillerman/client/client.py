@@ -8,10 +8,9 @@ from google.protobuf.message import Message
 
 from tillerman.client.batch import BatchOp
 from tillerman.client.channel import ClientConfig, open_channel
-from tillerman.client.resource import UNARY_TIMEOUT, ListResult, ResourceClient, WatchEvent, translated_errors
+from tillerman.client.resource import Caller, ListResult, ResourceClient, WatchEvent
 from tillerman.client.typed import TypedEncoding
 from tillerman.pb.api import objects_pb2 as pb
-from tillerman.pb.api import objects_pb2_grpc
 
 if TYPE_CHECKING:
     from tillerman.api.status import StatusError
@@ -24,18 +23,20 @@ M = TypeVar("M", bound=Message)
 
 
 class Client:
-    """Cheap to make and to share; `field_manager` names the writer of every write that names none."""
+    """Made once per process and shared.
 
-    def __init__(self, channel: grpc.aio.Channel, *, field_manager: str = "") -> None:
+    `field_manager` names the writer of every write that names none. `wait_for_ready`: see Caller.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel, *, field_manager: str = "", wait_for_ready: bool = False) -> None:
         self.channel = channel
-        self.field_manager = field_manager
-        self._stub = objects_pb2_grpc.ObjectsStub(channel)
+        self.caller = Caller(channel, field_manager=field_manager, wait_for_ready=wait_for_ready)
         self._resources: dict[type[Message], ResourceClient[Any]] = {}
         self._pods: PodStreams | None = None
 
     @classmethod
-    def from_config(cls, config: ClientConfig, *, field_manager: str = "") -> "Client":
-        return cls(open_channel(config), field_manager=field_manager)
+    def from_config(cls, config: ClientConfig, *, field_manager: str = "", wait_for_ready: bool = False) -> "Client":
+        return cls(open_channel(config), field_manager=field_manager, wait_for_ready=wait_for_ready)
 
     async def close(self) -> None:
         await self.channel.close(None)
@@ -54,12 +55,11 @@ class Client:
 
             info = SCHEME.by_message(message_type)
             found = self._resources[message_type] = ResourceClient(
-                self._stub,
+                self.caller,
                 api_version=info.api_version,
                 resource=info.resource,
                 namespaced=info.namespaced,
                 encoding=TypedEncoding(message_type),
-                field_manager=self.field_manager,
             )
         return found
 
@@ -68,12 +68,11 @@ class Client:
         from tillerman.client.dynamic import DynamicClient, JsonEncoding
 
         return DynamicClient(
-            self._stub,
+            self.caller,
             api_version=api_version,
             resource=resource,
             namespaced=namespaced,
             encoding=JsonEncoding(),
-            field_manager=self.field_manager,
         )
 
     @property
@@ -95,8 +94,7 @@ class Client:
         if not operations:
             return []
         request = pb.BatchRequest(operations=[op.operation for op in operations])
-        with translated_errors:
-            response = await self._stub.Batch(request, timeout=UNARY_TIMEOUT)
+        response = await self.caller.unary("Batch", "", request)
         return [
             StatusError(outcome.failure) if outcome.HasField("failure") else unpack_any(outcome.object)
             for outcome in response.outcomes
@@ -104,6 +102,5 @@ class Client:
 
     async def discover(self) -> list[pb.DiscoverResponse.Resource]:
         """Every kind that is served, custom resources included."""
-        with translated_errors:
-            response = await self._stub.Discover(pb.DiscoverRequest(), timeout=UNARY_TIMEOUT)
+        response = await self.caller.unary("Discover", "", pb.DiscoverRequest())
         return list(response.resources)

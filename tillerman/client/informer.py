@@ -76,6 +76,8 @@ class Informer(Generic[T]):
         self._handlers: list[Handler[T]] = []
         self._revision = ""
         self._failures = 0
+        # Whether the present watch has brought anything.
+        self._heard = False
         OBJECTS.labels(self.name).set_function(self._store.__len__)
 
     # Reading
@@ -129,15 +131,19 @@ class Informer(Generic[T]):
 
     async def run(self) -> None:
         """Lists and watches until cancelled; survives whatever the API server does."""
-        from tillerman.api.status import StatusError
+        from tillerman.api.status import StatusError, is_expired
 
         while True:
             try:
+                self._heard = False
                 if not self._revision:
                     await self._list()
                 await self._watch()
             except StatusError as error:
                 WATCH_BREAKS.labels(self.name, error.reason or "Unknown").inc()
+                if self._heard and is_expired(error):
+                    # Too slow for the server, but the revision just seen is most likely still good.
+                    continue
                 if not _is_outage(error):
                     # The revision is of no use any more, or never was: start over.
                     self._revision = ""
@@ -168,7 +174,6 @@ class Informer(Generic[T]):
 
     async def _watch(self) -> None:
         started = self._clock.monotonic()
-        heard = False
         batches = self._resource.watch_batches(
             self._scope,
             resource_version=self._revision,
@@ -178,11 +183,11 @@ class Informer(Generic[T]):
         try:
             async for batch in batches:
                 self._apply(batch)
-                heard = True
+                self._heard = True
                 self._failures = 0
         finally:
             await batches.aclose()
-        if not heard and self._clock.monotonic() - started < 1.0:
+        if not self._heard and self._clock.monotonic() - started < 1.0:
             # A server that ends watches as soon as they begin must not be asked in a tight loop.
             await self._back_off()
 

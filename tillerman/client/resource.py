@@ -5,8 +5,9 @@ tillerman.api.status.StatusError when the API server refuses, and when it cannot
 """
 
 import builtins
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import grpc
@@ -20,6 +21,9 @@ from tillerman.pb.api import objects_pb2_grpc
 from tillerman.pb.k8s import meta_v1_pb2 as meta_v1
 
 T = TypeVar("T")
+
+# Told of every unary call: method ("Get"), resource ("pods"), gRPC code name or "OK", seconds.
+Observer = Callable[[str, str, str, float], None]
 
 # Seconds; a call that takes longer ends with reason Timeout.
 UNARY_TIMEOUT = 60.0
@@ -94,34 +98,56 @@ class _TranslatedErrors:
 translated_errors = _TranslatedErrors()
 
 
+class Caller:
+    """The stub of a channel, and how its calls are made.
+
+    With wait_for_ready, a call made while the API server is away waits for it (unary ones for UNARY_TIMEOUT at most)
+    instead of failing at once: what a service wants, and a person at a terminal doesn't.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel, *, field_manager: str = "", wait_for_ready: bool = False) -> None:
+        self.stub = objects_pb2_grpc.ObjectsStub(channel)
+        self.field_manager = field_manager
+        self.wait_for_ready = wait_for_ready
+        self.observer: Observer | None = None
+
+    async def unary(self, method: str, resource: str, request: Any) -> Any:
+        """Raises StatusError."""
+        began = perf_counter()
+        code = "OK"
+        try:
+            return await getattr(self.stub, method)(
+                request, timeout=UNARY_TIMEOUT, metadata=trace.metadata(), wait_for_ready=self.wait_for_ready or None
+            )
+        except grpc.aio.AioRpcError as error:
+            from tillerman.api.rpcstatus import from_rpc
+
+            code = error.code().name
+            raise from_rpc(error) from error
+        finally:
+            if self.observer is not None:
+                self.observer(method, resource, code, perf_counter() - began)
+
+
 class ResourceClient(Generic[T]):
     """A namespaced resource without a namespace means "default" where one object is named, all namespaces for list,
     watch and delete_collection."""
 
     def __init__(
-        self,
-        stub: "objects_pb2_grpc.ObjectsAsyncStub",
-        *,
-        api_version: str,
-        resource: str,
-        namespaced: bool,
-        encoding: Encoding[T],
-        field_manager: str = "",
+        self, caller: Caller, *, api_version: str, resource: str, namespaced: bool, encoding: Encoding[T]
     ) -> None:
         self.api_version = api_version
         self.resource = resource
         self.namespaced = namespaced
         self.encoding = encoding
-        self._stub = stub
-        self._field_manager = field_manager
+        self._caller = caller
 
     async def get(
         self, name: str, namespace: str | None = None, *, resource_version: str = "", subresource: str = ""
     ) -> T:
         """resource_version "" reads the newest, "0" whatever the API server's cache holds."""
         request = pb.GetRequest(target=self._one(name, namespace, subresource), resource_version=resource_version)
-        with translated_errors:
-            return self._decode(await self._stub.Get(request, timeout=UNARY_TIMEOUT, metadata=trace.metadata()))
+        return self._decode(await self._unary("Get", request))
 
     async def list(
         self,
@@ -144,8 +170,7 @@ class ResourceClient(Generic[T]):
             resource_version=resource_version,
             resource_version_match=resource_version_match,
         )
-        with translated_errors:
-            response = await self._stub.List(request, timeout=UNARY_TIMEOUT, metadata=trace.metadata())
+        response = await self._unary("List", request)
         remaining = response.remaining_item_count if response.HasField("remaining_item_count") else None
         decode = self.encoding.decode
         items = [decode(item) for item in response.items]
@@ -202,7 +227,9 @@ class ResourceClient(Generic[T]):
         )
         names = _EVENT_TYPES
         decode, identity = self.encoding.decode, self.encoding.identity
-        call = self._stub.Watch(request, metadata=trace.metadata())
+        call = self._caller.stub.Watch(
+            request, metadata=trace.metadata(), wait_for_ready=self._caller.wait_for_ready or None
+        )
         try:
             with translated_errors:
                 async for response in call:
@@ -224,11 +251,10 @@ class ResourceClient(Generic[T]):
             target=self._one(identity.name, identity.namespace or namespace),
             object=self.encoding.encode(obj),
             dry_run=dry_run,
-            field_manager=field_manager or self._field_manager,
+            field_manager=field_manager or self._caller.field_manager,
             field_validation=field_validation,
         )
-        with translated_errors:
-            return self._decode(await self._stub.Create(request, timeout=UNARY_TIMEOUT, metadata=trace.metadata()))
+        return self._decode(await self._unary("Create", request))
 
     async def update(
         self, obj: T, *, subresource: str = "", dry_run: bool = False, field_manager: str = "",
@@ -240,11 +266,10 @@ class ResourceClient(Generic[T]):
             target=self._one(identity.name, identity.namespace, subresource),
             object=self.encoding.encode(obj),
             dry_run=dry_run,
-            field_manager=field_manager or self._field_manager,
+            field_manager=field_manager or self._caller.field_manager,
             field_validation=field_validation,
         )
-        with translated_errors:
-            return self._decode(await self._stub.Update(request, timeout=UNARY_TIMEOUT, metadata=trace.metadata()))
+        return self._decode(await self._unary("Update", request))
 
     async def update_status(self, obj: T) -> T:
         return await self.update(obj, subresource="status")
@@ -268,12 +293,11 @@ class ResourceClient(Generic[T]):
             patch_type=PATCH_TYPES[type],
             patch=patch_bytes(patch),
             dry_run=dry_run,
-            field_manager=field_manager or self._field_manager,
+            field_manager=field_manager or self._caller.field_manager,
             field_validation=field_validation,
             force=force,
         )
-        with translated_errors:
-            return self._decode(await self._stub.Patch(request, timeout=UNARY_TIMEOUT, metadata=trace.metadata()))
+        return self._decode(await self._unary("Patch", request))
 
     async def delete(
         self,
@@ -296,8 +320,7 @@ class ResourceClient(Generic[T]):
             dry_run=dry_run,
         )
         request = pb.DeleteRequest(target=self._one(name, namespace), options=options)
-        with translated_errors:
-            response = await self._stub.Delete(request, timeout=UNARY_TIMEOUT, metadata=trace.metadata())
+        response = await self._unary("Delete", request)
         if not response.object.type_url or response.object.type_url.endswith(".Status"):
             return None
         return self._decode(response)
@@ -317,31 +340,30 @@ class ResourceClient(Generic[T]):
             field_selector=field_selector,
             options=delete_options(grace_period_seconds=grace_period_seconds, propagation_policy=propagation_policy),
         )
-        with translated_errors:
-            response = await self._stub.DeleteCollection(request, timeout=UNARY_TIMEOUT, metadata=trace.metadata())
+        response = await self._unary("DeleteCollection", request)
         return [self.encoding.decode(item) for item in response.items]
 
     async def subresource_get(self, name: str, namespace: str | None, subresource: str) -> Message:
         """The subresource's own object: "scale" gives an autoscaling/v1 Scale."""
         request = pb.GetRequest(target=self._one(name, namespace, subresource))
-        with translated_errors:
-            return _unpack(await self._stub.Get(request, timeout=UNARY_TIMEOUT, metadata=trace.metadata()))
+        return _unpack(await self._unary("Get", request))
 
     async def subresource_create(
         self, name: str, namespace: str | None, subresource: str, obj: Message, *, dry_run: bool = False
     ) -> Message:
         """Posts to "binding", "eviction", "token", …"""
         request = pb.CreateRequest(target=self._one(name, namespace, subresource), object=pack(obj), dry_run=dry_run)
-        with translated_errors:
-            return _unpack(await self._stub.Create(request, timeout=UNARY_TIMEOUT, metadata=trace.metadata()))
+        return _unpack(await self._unary("Create", request))
 
     async def subresource_update(self, name: str, namespace: str | None, subresource: str, obj: Message) -> Message:
         """Puts "scale", "approval", "finalize", "ephemeralcontainers", …"""
         request = pb.UpdateRequest(
-            target=self._one(name, namespace, subresource), object=pack(obj), field_manager=self._field_manager
+            target=self._one(name, namespace, subresource), object=pack(obj), field_manager=self._caller.field_manager
         )
-        with translated_errors:
-            return _unpack(await self._stub.Update(request, timeout=UNARY_TIMEOUT, metadata=trace.metadata()))
+        return _unpack(await self._unary("Update", request))
+
+    async def _unary(self, method: str, request: Any) -> Any:
+        return await self._caller.unary(method, self.resource, request)
 
     def _one(self, name: str, namespace: str | None, subresource: str = "") -> pb.Target:
         return pb.Target(

@@ -12,7 +12,6 @@ Field types: str, int, float, bool, Path, list[str] (commas, or the flag repeate
 of them with `| None`. A float takes plain seconds or a duration as Go writes it: "1m30s", "500ms".
 """
 
-
 import argparse
 import os
 import re

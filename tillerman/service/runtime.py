@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import uuid
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -70,22 +71,38 @@ class ServiceRuntime(Generic[Opt]):
         self.server = grpc.aio.server(options=SERVER_OPTIONS)
         self._registrar = Registrar(self.server, log)
         self.health = Health(lambda: self._registrar.services)
-        self.pages = Pages(self._not_ready)
+        self.pages = Pages(lambda: self._not_ready)
         self._began = perf_counter()
         self._client: Client | None = None
         self._shutdown_hooks: list[Callable[[], Awaitable[Any]]] = []
-        self._waiting: dict[str, None] = {"starting": None}
+        self._unique = uuid.uuid4()
+        self._not_ready = ["starting"]
         self._serving = False
 
     # For the service's start function
 
     def client(self) -> "Client":
-        """The process's one client of the API server, from --kubeconfig. Raises OptionsError without it."""
+        """The process's one client of the API server, from --kubeconfig; its calls wait for the server while that is
+        away. Raises OptionsError without --kubeconfig."""
         if self._client is None:
             from tillerman.client.client import Client
+            from tillerman.service.upstream import follow_connection, observe_call
 
-            self._client = Client.from_config(self.client_config(), field_manager=self.component.name)
+            config = self.client_config()
+            self._client = Client.from_config(config, field_manager=self.component.name, wait_for_ready=True)
+            self._client.caller.observer = observe_call
+            following = follow_connection(self._client, self.log, servers=config.servers)
+            self.task_group.create_task(following, name="api-server-connection")
         return self._client
+
+    @property
+    def identity(self) -> str:
+        """For leader election: names this process. A process that holds a fixed port knows that an earlier one which
+        held it is gone, so it may go on with that one's Lease; without a fixed port the name is new each time."""
+        host = socket.gethostname()
+        if self.options.port:
+            return f"{host}_{self.options.bind_address}:{self.options.port}"
+        return f"{host}_{self._unique}"
 
     def client_config(self) -> ClientConfig:
         """Raises OptionsError when --kubeconfig is missing or wrong."""
@@ -104,17 +121,9 @@ class ServiceRuntime(Generic[Opt]):
         """Methods without generated code; those of a service that generated code serves too take its place."""
         self._registrar.add_registered_method_handlers(service, handlers)
 
-    def wait_for(self, what: str) -> Callable[[], None]:
-        """Keeps the service from being ready until the returned function is called; /readyz says what is missing."""
-        self._waiting[what] = None
-
-        def arrived() -> None:
-            self._waiting.pop(what, None)
-
-        return arrived
-
     def on_shutdown(self, hook: Callable[[], Awaitable[Any]]) -> None:
-        """Called at shutdown, before calls are ended and root tasks cancelled; the last added first."""
+        """Called at shutdown, before calls are ended and root tasks cancelled; the last added first. A hook has half of
+        --shutdown-timeout."""
         self._shutdown_hooks.append(hook)
 
     def spawn(self, coro: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
@@ -132,9 +141,9 @@ class ServiceRuntime(Generic[Opt]):
 
     def ready(self) -> None:
         """Tells the world; the scaffold does after `start` unless it has been called before."""
-        if "starting" not in self._waiting:
+        if "starting" not in self._not_ready:
             return
-        del self._waiting["starting"]
+        self._not_ready.remove("starting")
         seconds = round(perf_counter() - self._began, 3)
         ports = {"port": self.port, "metrics_port": self.metrics_port}
         self.log.info("ready", address=self.options.bind_address, pid=os.getpid(), seconds=seconds, **ports)
@@ -187,12 +196,15 @@ class ServiceRuntime(Generic[Opt]):
     async def stop_serving(self) -> None:
         """Runs the shutdown hooks, then ends the calls in progress."""
         self.stopping.set()
-        self._waiting["shutting down"] = None
+        self._not_ready.append("shutting down")
+        if self._client is not None:
+            self._client.caller.wait_for_ready = False
         if self._serving:
             await self.health.set("not_serving")
         for hook in reversed(self._shutdown_hooks):
             try:
-                await hook()
+                async with asyncio.timeout(self.options.shutdown_timeout / 2):
+                    await hook()
             except Exception:
                 self.log.exception("shutdown hook failed", hook=getattr(hook, "__qualname__", str(hook)))
         if self._serving:
@@ -204,9 +216,6 @@ class ServiceRuntime(Generic[Opt]):
         if self._client is not None:
             await self._client.close()
         await self.pages.stop()
-
-    def _not_ready(self) -> list[str]:
-        return list(self._waiting)
 
     def _bind(self, add: Callable[[str], int], port: int) -> int:
         address = self.options.bind_address
