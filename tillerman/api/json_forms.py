@@ -45,7 +45,7 @@ def _absorb_quantity(value: Any, message: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise Mismatch(value, "resource.Quantity", quantity.BAD_SHAPE)
     try:
-        message.string = quantity.canonical(value.strip() if isinstance(value, str) else value)
+        message.string = quantity.stored(value.strip() if isinstance(value, str) else value)
     except ValueError as e:
         raise Mismatch(value, "resource.Quantity", str(e)) from None
 

@@ -86,7 +86,7 @@ def _raise(totals: dict[str, int], floor: Mapping[str, int]) -> None:
 
 
 def qos_class(pod: core.Pod) -> str:
-    """Guaranteed, Burstable or BestEffort, by cpu and memory of all containers (or of the pod when it states its own)."""
+    """Guaranteed, Burstable or BestEffort, by cpu and memory of all containers (or of the pod, when it states them)."""
     spec = pod.spec
     if spec.HasField("resources") and (spec.resources.requests or spec.resources.limits):
         return _qos([spec.resources])

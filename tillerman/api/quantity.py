@@ -48,6 +48,19 @@ def canonical(quantity: QuantityLike) -> str:
     return _canonical(_text(quantity))
 
 
+def stored(quantity: QuantityLike) -> str:
+    """What Kubernetes keeps of a quantity it was sent: canonical(), except that text which already has the canonical
+    number and suffix stays as it was written (`+3`, `3.` and `1E3` are kept; `1000m`, `1.5` and `2000` are not)."""
+    text = _text(quantity)
+    spelled = _canonical(text)
+    match = _SHAPE.fullmatch(text)
+    if match is not None and not match[3]:
+        written = f"{'-' if match[1] == '-' else ''}{match[2]}{match[4]}"
+        if written == spelled or (match[4][:1] == "E" and written.replace("E", "e") == spelled):
+            return text
+    return spelled
+
+
 def style_of(quantity: QuantityLike) -> Style:
     return _parse(_text(quantity))[1]
 
