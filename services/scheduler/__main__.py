@@ -67,6 +67,7 @@ async def start(runtime: ServiceRuntime[SchedulerOptions]) -> None:
         elector = LeaderElector(
             client,
             "kube-scheduler" if options.scheduler_name == "default-scheduler" else options.scheduler_name,
+            identity=runtime.identity,
             lease_seconds=options.leader_elect_lease_duration,
             renew=options.leader_elect_renew_deadline,
             retry=options.leader_elect_retry_period,

@@ -121,6 +121,16 @@ class ServiceRuntime(Generic[Opt]):
         """Methods without generated code; those of a service that generated code serves too take its place."""
         self._registrar.add_registered_method_handlers(service, handlers)
 
+    def wait_for(self, what: str) -> Callable[[], None]:
+        """Holds /readyz back until the returned function is called; the page says what is waited for."""
+        self._not_ready.append(what)
+
+        def arrived() -> None:
+            if what in self._not_ready:
+                self._not_ready.remove(what)
+
+        return arrived
+
     def on_shutdown(self, hook: Callable[[], Awaitable[Any]]) -> None:
         """Called at shutdown, before calls are ended and root tasks cancelled; the last added first. A hook has half of
         --shutdown-timeout."""
