@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import textwrap
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -243,8 +244,8 @@ async def test_refusals_and_bugs_become_codes_metrics_and_logs(launcher: Launche
     assert f"grpc_server_started_total{{{of_explain}}} 3.0" in page.decode()
     assert "process_resident_memory_bytes" in page.decode()
     assert 'tillerman_build_info{component="demo"' in page.decode()
-    code, log = await service.stop()
-    assert code == 0
+    exit_code, log = await service.stop()
+    assert exit_code == 0
     [failure] = [line for line in log if line["msg"] == "call failed"]
     assert "a bug" in str(failure["exception"])
     assert failure["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
@@ -273,6 +274,21 @@ async def test_sigterm_ends_calls_runs_hooks_and_exits_0(launcher: Launcher) -> 
             await slow
     assert code == 0
     assert [line["msg"] for line in log][-3:] == ["shutting down", "goodbye", "stopped"]
+
+
+async def test_open_streams_are_told_and_do_not_delay_the_shutdown(launcher: Launcher) -> None:
+    service = await launcher.service("--shutdown-grace=5s")
+    async with service.channel() as channel:
+        call = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        assert (await call.read()).status == health_pb2.HealthCheckResponse.SERVING
+        began = time.monotonic()
+        code, _ = await service.stop()
+        assert time.monotonic() - began < 2
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            while await call.read() is not grpc.aio.EOF:
+                pass
+    assert code == 0
+    assert (ended.value.code(), ended.value.details()) == (grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,11 @@ class Registrar:
         self._server = server
         self._log = log
         self.services: list[str] = []
+        self._streams = Streams()
+
+    def end_streams(self) -> None:
+        """Ends every open stream of answers with UNAVAILABLE: a watch has no end of its own, and resumes elsewhere."""
+        self._streams.end()
 
     def add_generic_rpc_handlers(self, handlers: tuple[Any, ...]) -> None:
         """Left alone: generated code registers each method a second time below, and that one takes precedence."""
@@ -59,7 +64,7 @@ class Registrar:
         if not generates and not inspect.iscoroutinefunction(inner):
             # A synchronous method runs on gRPC's thread pool, where nothing here belongs.
             return handler
-        observed = _Observed(service, method, handler, self._log)
+        observed = _Observed(service, method, handler, self._log, self._streams)
         make = {
             (False, False): grpc.unary_unary_rpc_method_handler,
             (False, True): grpc.unary_stream_rpc_method_handler,
@@ -73,10 +78,23 @@ class Registrar:
         )
 
 
+class Streams:
+    """The tasks that serve streams of answers."""
+
+    def __init__(self) -> None:
+        self.ending = False
+        self.tasks: set[asyncio.Task[Any]] = set()
+
+    def end(self) -> None:
+        self.ending = True
+        for task in self.tasks:
+            task.cancel()
+
+
 class _Observed:
     """One method's metrics, and the wrapper around it."""
 
-    def __init__(self, service: str, method: str, handler: Handler, log: Any) -> None:
+    def __init__(self, service: str, method: str, handler: Handler, log: Any, streams: Streams) -> None:
         kind = {
             (False, False): "unary",
             (False, True): "server_stream",
@@ -84,6 +102,7 @@ class _Observed:
             (True, True): "bidi_stream",
         }[(handler.request_streaming, handler.response_streaming)]
         self._labels = (kind, service, method)
+        self._streams = streams if handler.response_streaming else None
         self._name = f"/{service}/{method}"
         self._log = log
         self._started = STARTED.labels(*self._labels)
@@ -135,6 +154,11 @@ class _Observed:
         return observed
 
     def _begin(self, context: Any) -> float:
+        if self._streams is not None:
+            task = asyncio.current_task()
+            assert task is not None
+            self._streams.tasks.add(task)
+            task.add_done_callback(self._streams.tasks.discard)
         self._started.inc()
         for key, value in context.invocation_metadata() or ():
             if key == HEADER:
@@ -150,6 +174,8 @@ class _Observed:
 
     def _judge(self, error: BaseException, context: Any) -> tuple[str, tuple[Any, ...] | None]:
         """The code's name, and what to abort the call with; None when it has ended already."""
+        if isinstance(error, asyncio.CancelledError) and self._streams is not None and self._streams.ending:
+            return "Unavailable", (grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
         if isinstance(error, asyncio.CancelledError | GeneratorExit):
             return "Canceled", None
         if isinstance(error, grpc.aio.AbortError):

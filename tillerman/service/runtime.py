@@ -218,6 +218,7 @@ class ServiceRuntime(Generic[Opt]):
             except Exception:
                 self.log.exception("shutdown hook failed", hook=getattr(hook, "__qualname__", str(hook)))
         if self._serving:
+            self._registrar.end_streams()
             await self.server.stop(self.options.shutdown_grace)
 
     async def close(self) -> None:
