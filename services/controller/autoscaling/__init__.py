@@ -1,0 +1,1 @@
+"""HorizontalPodAutoscaler: sizes a workload by what its pods use."""
