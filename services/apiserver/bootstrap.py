@@ -1,0 +1,79 @@
+"""What every cluster has from the start: the namespaces, and the Service `kubernetes` that leads to this server."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from services.apiserver.registry.context import APISERVER, Context
+from services.apiserver.registry.registry import Registry, Target
+from tillerman.api.status import StatusError, is_already_exists, is_not_found
+from tillerman.pb.k8s import core_v1_pb2, discovery_v1_pb2, intstr_pb2
+
+NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
+
+
+async def bootstrap(registry: Registry, *, first_ip: str, advertise: str, https_port: int) -> None:
+    """Creates what is missing. ``first_ip``: the cluster IP of the Service, ``advertise``: this server's address."""
+    await asyncio.gather(*(_namespace(registry, name) for name in NAMESPACES))
+    await _service(registry, first_ip, https_port)
+    if https_port:
+        await _endpoints(registry, advertise, https_port)
+
+
+async def _namespace(registry: Registry, name: str) -> None:
+    namespace = core_v1_pb2.Namespace()
+    namespace.metadata.name = name
+    await _ensure(registry, Target("v1", "namespaces", name=name), namespace)
+
+
+async def _service(registry: Registry, first_ip: str, https_port: int) -> None:
+    service = core_v1_pb2.Service()
+    service.metadata.name = "kubernetes"
+    service.metadata.labels.update({"component": "apiserver", "provider": "kubernetes"})
+    service.spec.clusterIP = first_ip
+    service.spec.type = "ClusterIP"
+    service.spec.sessionAffinity = "None"
+    service.spec.ports.add(
+        name="https", protocol="TCP", port=443, targetPort=intstr_pb2.IntOrString(type=0, intVal=https_port or 6443)
+    )
+    await _ensure(registry, Target("v1", "services", "default", "kubernetes"), service)
+
+
+async def _endpoints(registry: Registry, advertise: str, https_port: int) -> None:
+    endpoints = core_v1_pb2.Endpoints()
+    endpoints.metadata.name = "kubernetes"
+    endpoints.metadata.labels["endpointslice.kubernetes.io/skip-mirror"] = "true"
+    subset = endpoints.subsets.add()
+    subset.addresses.add(ip=advertise)
+    subset.ports.add(name="https", port=https_port, protocol="TCP")
+    await _apply(registry, Target("v1", "endpoints", "default", "kubernetes"), endpoints)
+    found = discovery_v1_pb2.EndpointSlice(addressType="IPv6" if ":" in advertise else "IPv4")
+    found.metadata.name = "kubernetes"
+    found.metadata.labels["kubernetes.io/service-name"] = "kubernetes"
+    endpoint = found.endpoints.add(addresses=[advertise])
+    endpoint.conditions.ready = True
+    found.ports.add(name="https", port=https_port, protocol="TCP")
+    await _apply(registry, Target("discovery.k8s.io/v1", "endpointslices", "default", "kubernetes"), found)
+
+
+async def _ensure(registry: Registry, target: Target, obj: Any) -> None:
+    try:
+        await registry.get(target, Context(APISERVER), "0")
+    except StatusError as error:
+        if not is_not_found(error):
+            raise
+        try:
+            await registry.create(target, obj, Context(APISERVER, field_manager="kube-apiserver"))
+        except StatusError as failure:
+            if not is_already_exists(failure):
+                raise
+
+
+async def _apply(registry: Registry, target: Target, obj: Any) -> None:
+    try:
+        await registry.update(target, obj, Context(APISERVER, field_manager="kube-apiserver"))
+    except StatusError as error:
+        if not is_not_found(error):
+            raise
+        await registry.create(target, obj, Context(APISERVER, field_manager="kube-apiserver"))

@@ -1,0 +1,145 @@
+"""A stored object as bytes, encoded once for every reader.
+
+A frame is the protobuf of google.protobuf.Any with its length before it: what follows the tag wherever an Any is a field of a
+response. The object's bytes are those in etcd plus a tiny ``metadata{resourceVersion}`` fragment: protobuf merges repeated
+occurrences of an embedded message, so nothing is decoded to set the field.
+"""
+
+from __future__ import annotations
+
+from sys import intern
+from typing import Any, Protocol
+
+import orjson
+
+from services.apiserver.cache.wire import length_delimited, varint
+from tillerman.api import codec
+from tillerman.api.envelope import unwrap
+from tillerman.pb.k8s import meta_v1_pb2, runtime_pb2
+
+UNKNOWN_URL = "type.googleapis.com/k8s.io.apimachinery.pkg.runtime.Unknown"
+
+
+class Framer(Protocol):
+    """How a resource's stored bytes become frames and messages."""
+
+    def frame(self, raw: bytes, revision: int) -> tuple[bytes, int]:
+        """(frame, offset of the object's bytes in it) for the object's bytes as stored."""
+
+    def raw(self, value: bytes) -> bytes:
+        """The object's bytes from an etcd value."""
+
+    def message(self, entry: Entry) -> Any:
+        """A new decoded object that the caller owns."""
+
+    def labels(self, entry: Entry) -> dict[str, str]: ...
+
+    def json(self, entry: Entry) -> bytes: ...
+
+
+class ProtoFramer:
+    """Objects kept as protobuf. ``api_version`` and ``kind`` head the JSON form."""
+
+    def __init__(self, message: type[Any], type_url: str, api_version: str, kind: str) -> None:
+        self._message = message
+        self._head = length_delimited(1, type_url.encode())
+        self._kind = (api_version, kind)
+
+    def frame(self, raw: bytes, revision: int) -> tuple[bytes, int]:
+        tail = revision_fragment(revision)
+        size = len(raw) + len(tail)
+        head = self._head + b"\x12" + varint(size)
+        total = varint(len(head) + size)
+        return b"".join((total, head, raw, tail)), len(total) + len(head)
+
+    def raw(self, value: bytes) -> bytes:
+        return unwrap(value).raw
+
+    def message(self, entry: Entry) -> Any:
+        return self._message.FromString(entry.value)
+
+    def labels(self, entry: Entry) -> dict[str, str]:
+        meta = meta_v1_pb2.PartialObjectMetadata.FromString(entry.value).metadata
+        return {intern(name): intern(value) for name, value in meta.labels.items()}
+
+    def json(self, entry: Entry) -> bytes:
+        return orjson.dumps(codec.to_dict(self.message(entry), kind=self._kind))
+
+
+class JsonFramer:
+    """Custom resources: JSON in etcd, runtime.Unknown on the wire."""
+
+    _head = length_delimited(1, UNKNOWN_URL.encode())
+
+    def frame(self, raw: bytes, revision: int) -> tuple[bytes, int]:
+        content = orjson.loads(raw)
+        content.setdefault("metadata", {})["resourceVersion"] = str(revision)
+        unknown = runtime_pb2.Unknown(raw=orjson.dumps(content), contentType="application/json").SerializeToString()
+        head = self._head + b"\x12" + varint(len(unknown))
+        total = varint(len(head) + len(unknown))
+        return b"".join((total, head, unknown)), len(total) + len(head)
+
+    def raw(self, value: bytes) -> bytes:
+        return value
+
+    def message(self, entry: Entry) -> Any:
+        return orjson.loads(self.json(entry))
+
+    def labels(self, entry: Entry) -> dict[str, str]:
+        return dict(self.message(entry)["metadata"].get("labels") or {})
+
+    def json(self, entry: Entry) -> bytes:
+        raw: bytes = runtime_pb2.Unknown.FromString(entry.value).raw
+        return raw
+
+
+class Entry:
+    """One version of one object. Shared by all readers: its bytes never change."""
+
+    __slots__ = ("_fields", "_json", "_labels", "frame", "framer", "key", "revision", "start")
+
+    def __init__(self, framer: Framer, key: str, raw: bytes, revision: int) -> None:
+        self.framer = framer
+        self.key = key
+        self.revision = revision
+        self.frame, self.start = framer.frame(raw, revision)
+        self._labels: dict[str, str] | None = None
+        self._fields: dict[str, str] | None = None
+        self._json: bytes | None = None
+
+    @property
+    def value(self) -> bytes:
+        """The object's bytes, with its resourceVersion."""
+        return self.frame[self.start :]
+
+    def message(self) -> Any:
+        """Decoded anew; the caller owns it."""
+        return self.framer.message(self)
+
+    def at(self, revision: int) -> Entry:
+        """The same object with another resourceVersion."""
+        return Entry(self.framer, self.key, self.value, revision)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        if self._labels is None:
+            self._labels = self.framer.labels(self)
+        return self._labels
+
+    def fields(self, extract: Any) -> dict[str, str]:
+        """The selectable fields, as ``extract(message)`` finds them; kept."""
+        if self._fields is None:
+            self._fields = extract(self.message())
+        return self._fields
+
+    @property
+    def json(self) -> bytes:
+        if self._json is None:
+            self._json = self.framer.json(self)
+        return self._json
+
+
+def revision_fragment(revision: int) -> bytes:
+    """``metadata{resourceVersion: "<revision>"}`` as a protobuf fragment of any object."""
+    text = str(revision).encode()
+    return b"\x0a" + bytes([len(text) + 2]) + b"\x32" + bytes([len(text)]) + text

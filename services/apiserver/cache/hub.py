@@ -1,0 +1,95 @@
+"""All caches, fed by the one watch on etcd. Keys of no known resource are kept aside until a resource claims them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from services.apiserver.cache.entry import Framer
+from services.apiserver.cache.resource import NodeOf, ResourceCache
+from tillerman.pb.etcd import kv_pb2
+
+ROOT = "/registry/"
+DELETE = kv_pb2.Event.DELETE
+
+
+class CacheHub:
+    """A storage.feed.Sink. ``revision``: up to where all caches have come."""
+
+    def __init__(self) -> None:
+        self.revision = 0
+        self._caches: dict[str, ResourceCache] = {}
+        self._unclaimed: dict[str, dict[str, tuple[bytes, int]]] = defaultdict(dict)
+        self.events_total = 0
+
+    def add(self, prefix: str, framer: Framer, *, node_of: NodeOf | None = None) -> ResourceCache:
+        """The cache of the resource stored under ``prefix``, filled with what is known of it already."""
+        cache = self._caches.get(prefix)
+        if cache is None:
+            cache = ResourceCache(prefix, framer, node_of=node_of)
+            known = self._unclaimed.pop(prefix, {})
+            cache.reset(self.revision, [(key, value, rev) for key, (value, rev) in known.items()])
+            self._caches[prefix] = cache
+        return cache
+
+    def remove(self, prefix: str) -> None:
+        """Ends a resource's cache and its watches; its keys go back to the unclaimed."""
+        cache = self._caches.pop(prefix, None)
+        if cache is not None:
+            cache.reset(self.revision, [])
+
+    def counts(self) -> dict[str, int]:
+        return {prefix: len(cache.entries) for prefix, cache in self._caches.items()}
+
+    def watchers(self) -> dict[str, int]:
+        return {prefix: cache.watcher_count for prefix, cache in self._caches.items()}
+
+    def unclaimed(self, key: str) -> tuple[bytes, int] | None:
+        """(value, mod_revision) of a key outside the caches, as the allocators' own."""
+        return self._unclaimed.get(_prefix_of(key)[1], {}).get(key)
+
+    # -- storage.feed.Sink -----------------------------------------------------------------------------------------
+
+    def reset(self, revision: int, pairs: Sequence[kv_pb2.KeyValue]) -> None:
+        groups: dict[str, list[tuple[str, bytes, int]]] = defaultdict(list)
+        self._unclaimed.clear()
+        for pair in pairs:
+            key = pair.key.decode()
+            prefix = self._claimed_prefix(key)
+            if prefix is not None:
+                groups[prefix].append((key, pair.value, pair.mod_revision))
+            else:
+                self._unclaimed[_prefix_of(key)[1]][key] = (pair.value, pair.mod_revision)
+        self.revision = revision
+        for prefix, cache in self._caches.items():
+            cache.reset(revision, groups.get(prefix, []))
+
+    def apply(self, revision: int, events: Sequence[kv_pb2.Event]) -> None:
+        for event in events:
+            raw_key = event.kv.key
+            if not raw_key.startswith(b"/registry/"):
+                continue
+            key = raw_key.decode()
+            value = None if event.type == DELETE else event.kv.value
+            prefix = self._claimed_prefix(key)
+            if prefix is not None:
+                self._caches[prefix].apply(key, value, revision)
+            elif value is None:
+                self._unclaimed[_prefix_of(key)[1]].pop(key, None)
+            else:
+                self._unclaimed[_prefix_of(key)[1]][key] = (value, revision)
+        self.events_total += len(events)
+        self.revision = revision
+
+    def _claimed_prefix(self, key: str) -> str | None:
+        one, two = _prefix_of(key)
+        if two in self._caches:
+            return two
+        return one if one in self._caches else None
+
+
+def _prefix_of(key: str) -> tuple[str, str]:
+    """The key's first level and first two levels: "/registry/pods/", "/registry/services/specs/"."""
+    first = key.find("/", len(ROOT)) + 1
+    second = key.find("/", first) + 1
+    return key[:first], key[:second] if second else key[:first]

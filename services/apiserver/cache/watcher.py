@@ -1,0 +1,77 @@
+"""One watcher: what it selects and the events that wait for it. Bounded: a watcher that cannot keep up is dropped."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from services.apiserver.cache.changes import Change, WatchEvent
+from services.apiserver.cache.entry import Entry
+
+MAX_WAITING = 20_000
+Predicate = Callable[[Entry], bool]
+IndexKey = tuple[str, str]
+
+
+class WatcherDropped(Exception):
+    """The watcher fell too far behind, or the cache lost its history."""
+
+
+class Watcher:
+    """Filled synchronously by its ResourceCache, emptied by one consumer with ``take``."""
+
+    __slots__ = ("_dropped", "_wake", "index", "predicate", "prefix", "waiting")
+
+    def __init__(self, *, prefix: str, predicate: Predicate | None, index: IndexKey) -> None:
+        self.prefix = prefix
+        self.predicate = predicate
+        self.index = index
+        self.waiting: list[WatchEvent] = []
+        self._wake: asyncio.Future[None] | None = None
+        self._dropped: str = ""
+
+    def offer(self, change: Change) -> None:
+        if not change.key.startswith(self.prefix):
+            return
+        if self.predicate is None:
+            event = change.event(change.old is not None, change.new is not None)
+        else:
+            event = change.event(
+                change.old is not None and self.predicate(change.old),
+                change.new is not None and self.predicate(change.new),
+            )
+        if event is not None:
+            self.push(event)
+
+    def push(self, event: WatchEvent) -> None:
+        if self._dropped:
+            return
+        self.waiting.append(event)
+        if len(self.waiting) > MAX_WAITING:
+            self.drop("the watcher did not keep up; resume from the last resourceVersion seen, or list again")
+        self._notify()
+
+    def drop(self, reason: str) -> None:
+        """Ends the watch after nothing more: what waits is thrown away."""
+        self._dropped = reason
+        self.waiting = []
+        self._notify()
+
+    async def take(self) -> list[WatchEvent]:
+        """All events that wait, at least one; all events of a revision come together. Raises WatcherDropped."""
+        while not self.waiting:
+            if self._dropped:
+                raise WatcherDropped(self._dropped)
+            self._wake = asyncio.get_running_loop().create_future()
+            try:
+                await self._wake
+            finally:
+                self._wake = None
+        if self._dropped:
+            raise WatcherDropped(self._dropped)
+        events, self.waiting = self.waiting, []
+        return events
+
+    def _notify(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)

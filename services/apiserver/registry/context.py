@@ -1,0 +1,31 @@
+"""Who asks, and how: what travels with a request through authorization, admission and the registry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """An authenticated identity. ``groups`` always holds system:authenticated (or system:unauthenticated)."""
+
+    name: str
+    groups: tuple[str, ...] = ()
+    uid: str = ""
+    extra: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+
+APISERVER = User("system:apiserver", ("system:masters", "system:authenticated"))
+
+
+@dataclass(slots=True)
+class Context:
+    """``warnings`` is filled on the way and handed to the caller."""
+
+    user: User = APISERVER
+    dry_run: bool = False
+    field_manager: str = ""
+    field_validation: str = ""
+    force: bool = False
+    user_agent: str = ""
+    warnings: list[str] = field(default_factory=list)

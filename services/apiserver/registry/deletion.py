@@ -1,0 +1,230 @@
+"""delete and deletecollection: grace periods, finalizers, preconditions, propagation."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from services.apiserver.admission.chain import DELETE, Attributes, Chain
+from services.apiserver.cache.entry import Entry
+from services.apiserver.registry.context import Context
+from services.apiserver.registry.reading import ListOptions, Reader, Selection
+from services.apiserver.registry.resource import OWN_DELETED, Resource
+from services.apiserver.registry.writing import ATTEMPTS, Writer, Written
+from tillerman.api import times
+from tillerman.api.status import (
+    StatusError,
+    conflict,
+    invalid,
+    invalid_value,
+    is_not_found,
+    not_found,
+    not_supported,
+)
+from tillerman.pb.k8s import meta_v1_pb2
+
+ORPHAN, FOREGROUND = "orphan", "foregroundDeletion"
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """``entry``: the object as it is now (or was last). ``gone``: it is not stored any more."""
+
+    entry: Entry
+    gone: bool
+
+    def status(self, resource: Resource) -> meta_v1_pb2.Status | None:
+        """What the caller is told instead of the object; None when the object itself is the answer."""
+        if not self.gone or resource.name in OWN_DELETED:
+            return None
+        meta = self.entry.message().metadata
+        status = meta_v1_pb2.Status(status="Success")
+        status.metadata.SetInParent()
+        status.details.name = meta.name
+        if resource.group:
+            status.details.group = resource.group
+        status.details.kind = resource.name
+        status.details.uid = meta.uid
+        return status
+
+
+class Deleter:
+    """Raises StatusError and StorageError."""
+
+    def __init__(self, *, reader: Reader, writer: Writer, admission: Chain) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._admission = admission
+
+    async def delete(
+        self, resource: Resource, namespace: str, name: str, options: meta_v1_pb2.DeleteOptions, context: Context
+    ) -> Deleted:
+        check_options(options)
+        dry_run = context.dry_run or bool(options.dryRun)
+        key = resource.key(namespace, name)
+        entry = resource.cache.entries.get(key)
+        certain = False
+        for _ in range(ATTEMPTS):
+            if entry is None:
+                if not certain:
+                    entry, certain = await self._reader.fresh(resource, key), True
+                if entry is None:
+                    raise not_found(resource.name, name, resource.group)
+            old = entry.message()
+            try:
+                check_preconditions(resource, old, options)
+                await self._admission.validate(Attributes(DELETE, resource, namespace, name, "", None, old, context))
+            except StatusError:
+                newest = None if certain else await self._reader.fresh(resource, key)
+                if certain or (newest is not None and newest.revision == entry.revision):
+                    raise
+                entry, certain = newest, True
+                continue
+            new = resource.copy(old)
+            at_once = plan(resource, new, options)
+            new.metadata.ClearField("resourceVersion")
+            old.metadata.ClearField("resourceVersion")
+            if dry_run:
+                return Deleted(resource.entry(key, resource.encode(new), entry.revision), at_once)
+            written: Written | None
+            if at_once:
+                written, current = await self._writer.remove(resource, key, entry)
+            elif new == old:
+                return Deleted(entry, False)
+            else:
+                written, current = await self._writer.write(resource, key, name, entry, old, new, context)
+            if written is not None:
+                return Deleted(written.entry, at_once)
+            entry, certain = current, True
+        raise conflict(resource.name, name, resource.group)
+
+    async def delete_collection(
+        self, resource: Resource, selection: Selection, options: meta_v1_pb2.DeleteOptions, context: Context
+    ) -> list[Entry]:
+        """The objects that were deleted or marked."""
+        page = await self._reader.list(resource, selection, ListOptions())
+        found = []
+        for entry in page.entries:
+            namespace, _, name = entry.key[len(resource.prefix) :].rpartition("/")
+            each = meta_v1_pb2.DeleteOptions()
+            each.CopyFrom(options)
+            try:
+                deleted = await self.delete(resource, namespace, name, each, context)
+            except StatusError as error:
+                if not is_not_found(error):
+                    raise
+            else:
+                found.append(deleted.entry)
+        return found
+
+
+def plan(resource: Resource, obj: Any, options: meta_v1_pb2.DeleteOptions) -> bool:
+    """Marks ``obj`` as Kubernetes' registry does; True when it is to be removed now."""
+    meta = obj.metadata
+    if (resource.group, resource.name) == ("", "namespaces"):
+        return _plan_namespace(obj, options)
+    if meta.HasField("deletionTimestamp"):
+        if not meta.deletionGracePeriodSeconds:
+            _set_propagation(meta, options)
+            return not meta.finalizers
+        if not options.HasField("gracePeriodSeconds") or options.gracePeriodSeconds >= meta.deletionGracePeriodSeconds:
+            return False
+        began = times.to_seconds(meta.deletionTimestamp) - meta.deletionGracePeriodSeconds
+        _mark(meta, began, max(0, options.gracePeriodSeconds))
+        _set_propagation(meta, options)
+        return meta.deletionGracePeriodSeconds == 0 and not meta.finalizers
+    _set_propagation(meta, options)
+    period = grace_period(resource, obj, options)
+    if period == 0 and not meta.finalizers:
+        return True
+    if meta.generation > 0:
+        meta.generation += 1
+    _mark(meta, time.time(), period)
+    return False
+
+
+def _plan_namespace(obj: Any, options: meta_v1_pb2.DeleteOptions) -> bool:
+    meta = obj.metadata
+    if not meta.HasField("deletionTimestamp"):
+        _set_propagation(meta, options)
+        obj.status.phase = "Terminating"
+        if meta.generation > 0:
+            meta.generation += 1
+        meta.deletionTimestamp.CopyFrom(times.now())
+    elif not obj.spec.finalizers:
+        _set_propagation(meta, options)
+    return not obj.spec.finalizers and not meta.finalizers
+
+
+def grace_period(resource: Resource, obj: Any, options: meta_v1_pb2.DeleteOptions) -> int:
+    """Seconds that the object keeps running; only pods have any."""
+    if (resource.group, resource.name) != ("", "pods"):
+        return 0
+    if not obj.spec.nodeName or obj.status.phase in ("Succeeded", "Failed"):
+        return 0
+    if options.HasField("gracePeriodSeconds"):
+        period = options.gracePeriodSeconds
+    else:
+        period = obj.spec.terminationGracePeriodSeconds if obj.spec.HasField("terminationGracePeriodSeconds") else 30
+    return period if period >= 0 else 1
+
+
+def _mark(meta: Any, began: float, period: int) -> None:
+    meta.deletionTimestamp.CopyFrom(times.from_seconds(int(began + period)))
+    meta.deletionGracePeriodSeconds = period
+
+
+def _set_propagation(meta: Any, options: meta_v1_pb2.DeleteOptions) -> None:
+    """Adds or takes away the garbage collector's finalizers as the options say."""
+    present = set(meta.finalizers)
+    policy = options.propagationPolicy if options.HasField("propagationPolicy") else ""
+    if options.HasField("orphanDependents"):
+        orphan, foreground = options.orphanDependents, False
+    elif policy:
+        orphan, foreground = policy == "Orphan", policy == "Foreground"
+    else:
+        orphan, foreground = ORPHAN in present, FOREGROUND in present and ORPHAN not in present
+    wanted = [f for f in meta.finalizers if f not in (ORPHAN, FOREGROUND)]
+    if orphan:
+        wanted.append(ORPHAN)
+    if foreground:
+        wanted.append(FOREGROUND)
+    if set(wanted) != present:
+        del meta.finalizers[:]
+        meta.finalizers.extend(wanted)
+
+
+def check_options(options: meta_v1_pb2.DeleteOptions) -> None:
+    """Raises Invalid."""
+    causes = []
+    if options.HasField("propagationPolicy"):
+        if options.HasField("orphanDependents"):
+            detail = "orphanDependents and deletionPropagation cannot be both set"
+            causes.append(invalid_value("propagationPolicy", options.propagationPolicy, detail))
+        elif options.propagationPolicy not in ("Orphan", "Background", "Foreground", ""):
+            causes.append(
+                not_supported(
+                    "propagationPolicy", options.propagationPolicy, ("Foreground", "Background", "Orphan", "nil")
+                )
+            )
+    if options.dryRun and list(options.dryRun) != ["All"]:
+        causes.append(not_supported("dryRun", list(options.dryRun), ("All",)))
+    if causes:
+        raise invalid(("meta.k8s.io", "DeleteOptions"), "", causes)
+
+
+def check_preconditions(resource: Resource, obj: Any, options: meta_v1_pb2.DeleteOptions) -> None:
+    """Raises Conflict."""
+    if not options.HasField("preconditions"):
+        return
+    wanted, meta = options.preconditions, obj.metadata
+    if wanted.HasField("uid") and wanted.uid != meta.uid:
+        detail = f"the UID in the precondition ({wanted.uid}) does not match the UID in record ({meta.uid}). The object might have been deleted and then recreated"
+        raise conflict(resource.name, meta.name, resource.group, detail)
+    if wanted.HasField("resourceVersion") and wanted.resourceVersion != meta.resourceVersion:
+        detail = (
+            f"the ResourceVersion in the precondition ({wanted.resourceVersion}) does not match the ResourceVersion in "
+            f"record ({meta.resourceVersion}). The object might have been modified"
+        )
+        raise conflict(resource.name, meta.name, resource.group, detail)

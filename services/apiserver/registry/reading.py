@@ -1,0 +1,402 @@
+"""get, list and watch, served from the caches; the past from etcd."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+import orjson
+
+from services.apiserver.cache.changes import ADDED, BOOKMARK, Change, WatchEvent
+from services.apiserver.cache.entry import Entry
+from services.apiserver.cache.fields import check, matcher
+from services.apiserver.cache.watcher import IndexKey, Predicate, Watcher, WatcherDropped
+from services.apiserver.registry.resource import Resource
+from services.apiserver.storage.errors import Compacted, FutureRevision
+from services.apiserver.storage.feed import Feed
+from services.apiserver.storage.store import Store
+from tillerman.api.selectors import FieldSelector, LabelSelector, parse_field_selector, parse_label_selector
+from tillerman.api.status import (
+    StatusError,
+    bad_request,
+    expired,
+    forbidden_field,
+    invalid,
+    invalid_value,
+    make,
+    not_found,
+    not_supported,
+    timeout,
+)
+
+BOOKMARK_SECONDS = 60.0
+WAIT_SECONDS = 3.0
+CONTINUE_EXPIRED = (
+    "The provided continue parameter is too old to display a consistent list result. You can start a new list without "
+    "the continue parameter."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What a list or watch picks: one namespace ("" all), one name ("" all), selectors as text."""
+
+    namespace: str = ""
+    name: str = ""
+    label_selector: str = ""
+    field_selector: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ListOptions:
+    limit: int = 0
+    continue_token: str = ""
+    resource_version: str = ""
+    resource_version_match: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchOptions:
+    resource_version: str = ""
+    resource_version_match: str = ""
+    allow_bookmarks: bool = False
+    send_initial_events: bool = False
+    timeout_seconds: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ListPage:
+    revision: int
+    entries: list[Entry]
+    continue_token: str = ""
+    remaining: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Filter:
+    prefix: str
+    predicate: Predicate | None
+    index: IndexKey
+    selective: bool
+
+
+class Reader:
+    """All methods raise StatusError."""
+
+    def __init__(self, *, store: Store, feed: Feed) -> None:
+        self._store = store
+        self._feed = feed
+
+    async def confirm(self) -> None:
+        """Until the caches hold everything that was acknowledged before this call."""
+        await self._feed.wait_for(await self._store.current_revision())
+
+    async def get(self, resource: Resource, namespace: str, name: str, resource_version: str = "") -> Entry:
+        if resource_version == "":
+            await self.confirm()
+        elif resource_version != "0":
+            await self._not_older_than(parse_revision(resource_version))
+        entry = resource.cache.entries.get(resource.key(namespace, name))
+        if entry is None:
+            raise not_found(resource.name, name, resource.group)
+        return entry
+
+    async def fresh(self, resource: Resource, key: str) -> Entry | None:
+        """The object as etcd holds it now."""
+        pair = await self._store.get(key)
+        return None if pair is None else resource.from_pair(pair)
+
+    # -- list ------------------------------------------------------------------------------------------------------
+
+    async def list(self, resource: Resource, selection: Selection, options: ListOptions) -> ListPage:
+        chosen = self._filter(resource, selection)
+        _check_match(resource, options)
+        limit = max(0, options.limit)
+        if options.continue_token:
+            if options.resource_version not in ("", "0"):
+                raise bad_request("specifying resource version is not allowed when using continue")
+            revision, start = decode_continue(options.continue_token)
+            return await self._list_past(resource, chosen, revision, limit, start=resource.prefix + start)
+        match = options.resource_version_match
+        if options.resource_version in ("", "0"):
+            if options.resource_version == "":
+                await self.confirm()
+            else:
+                limit = 0
+        else:
+            revision = parse_revision(options.resource_version)
+            if match == "Exact" or (match == "" and limit):
+                return await self._list_past(resource, chosen, revision, limit)
+            await self._not_older_than(revision)
+        return self._list_now(resource, chosen, limit)
+
+    def _list_now(self, resource: Resource, chosen: _Filter, limit: int) -> ListPage:
+        revision = self._feed.revision
+        entries = self._candidates(resource, chosen)
+        predicate = chosen.predicate
+        if not limit:
+            return ListPage(revision, entries if predicate is None else [e for e in entries if predicate(e)])
+        picked: list[Entry] = []
+        for position, entry in enumerate(entries):
+            if predicate is not None and not predicate(entry):
+                continue
+            if len(picked) == limit:
+                token = encode_continue(revision, picked[-1].key[len(resource.prefix) :])
+                return ListPage(revision, picked, token, None if chosen.selective else len(entries) - position)
+            picked.append(entry)
+        return ListPage(revision, picked)
+
+    def _candidates(self, resource: Resource, chosen: _Filter) -> list[Entry]:
+        if chosen.prefix.endswith("/"):
+            return resource.cache.select(chosen.prefix)
+        entry = resource.cache.entries.get(chosen.prefix)
+        return [] if entry is None else [entry]
+
+    async def _list_past(
+        self, resource: Resource, chosen: _Filter, revision: int, limit: int, start: str = ""
+    ) -> ListPage:
+        picked: list[Entry] = []
+        predicate = chosen.predicate
+        prefix = chosen.prefix if chosen.prefix.endswith("/") else chosen.prefix.rpartition("/")[0] + "/"
+        while True:
+            try:
+                page = await self._store.page(prefix, start=start, revision=revision, limit=(limit or 1_000) + 1)
+            except Compacted as error:
+                if start:
+                    raise expired(CONTINUE_EXPIRED) from error
+                raise expired(f"The resourceVersion for the provided list is too old: {revision}.") from error
+            except FutureRevision as error:
+                raise too_large_revision(revision, self._feed.revision) from error
+            entries = [resource.from_pair(pair) for pair in page.pairs]
+            for position, entry in enumerate(entries):
+                if not entry.key.startswith(chosen.prefix) or (predicate is not None and not predicate(entry)):
+                    continue
+                if limit and len(picked) == limit:
+                    token = encode_continue(revision, picked[-1].key[len(resource.prefix) :])
+                    left = None if chosen.selective else page.count - position
+                    return ListPage(revision, picked, token, left)
+                picked.append(entry)
+            if not page.more:
+                return ListPage(revision, picked)
+            start = entries[-1].key + "\0"
+
+    # -- watch -----------------------------------------------------------------------------------------------------
+
+    async def watch(
+        self, resource: Resource, selection: Selection, options: WatchOptions
+    ) -> AsyncIterator[list[WatchEvent]]:
+        """An iterator of batches; what is wrong with the request is raised here, before the first of them.
+
+        All events of one revision come in one batch. Ends after ``timeout_seconds``; raises Expired when the watcher was
+        dropped.
+        """
+        chosen = self._filter(resource, selection)
+        version = options.resource_version
+        initial = options.send_initial_events or (version in ("", "0") and not options.resource_version_match)
+        after = parse_revision(version) if version not in ("", "0") else 0
+        if version == "":
+            await self.confirm()
+        elif after:
+            await self._not_older_than(after)
+        past: list[Change] = []
+        covered = resource.cache.history_from
+        if not initial and 0 < after < covered:
+            past = await self._history(resource, chosen, after, covered)
+        else:
+            covered = 0
+        # From here to the return nothing awaits: no change can slip in between the snapshot and the registration.
+        watcher = resource.cache.watch(prefix=chosen.prefix, predicate=chosen.predicate, index=chosen.index)
+        if initial:
+            predicate = chosen.predicate
+            watcher.waiting.extend(
+                WatchEvent(ADDED, entry)
+                for entry in self._candidates(resource, chosen)
+                if predicate is None or predicate(entry)
+            )
+            if options.send_initial_events and options.allow_bookmarks:
+                watcher.waiting.append(self._bookmark(resource, initial_end=True))
+        elif after:
+            changes = resource.cache.since(max(after, covered), chosen.prefix)
+            if changes is None:
+                resource.cache.unwatch(watcher)
+                raise expired(f"too old resource version: {after} ({resource.cache.history_from})")
+            for change in [*past, *changes]:
+                watcher.offer(change)
+        return self._deliver(resource, watcher, options)
+
+    async def _history(self, resource: Resource, chosen: _Filter, after: int, upto: int) -> list[Change]:
+        """What happened after ``after`` and up to ``upto``, read from etcd's own history."""
+        try:
+            events = await self._store.history(chosen.prefix, after=after, upto=upto)
+        except Compacted as error:
+            raise expired(f"too old resource version: {after} ({upto})") from error
+        changes = []
+        for event in events:
+            key = event.kv.key.decode()
+            raw = resource.framer.raw
+            old = None
+            if event.prev_kv.mod_revision:
+                old = Entry(resource.framer, key, raw(event.prev_kv.value), event.prev_kv.mod_revision)
+            new = None if event.type else resource.from_pair(event.kv)
+            changes.append(Change(key, event.kv.mod_revision, old, new))
+        return changes
+
+    async def _deliver(
+        self, resource: Resource, watcher: Watcher, options: WatchOptions
+    ) -> AsyncIterator[list[WatchEvent]]:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + options.timeout_seconds if options.timeout_seconds > 0 else None
+        try:
+            while True:
+                wait = BOOKMARK_SECONDS if options.allow_bookmarks else None
+                if end is not None:
+                    left = end - loop.time()
+                    if left <= 0:
+                        return
+                    wait = left if wait is None else min(wait, left)
+                try:
+                    async with asyncio.timeout(wait):
+                        events = await watcher.take()
+                except TimeoutError:
+                    if options.allow_bookmarks and (end is None or loop.time() < end):
+                        yield [self._bookmark(resource)]
+                    continue
+                yield events
+        except WatcherDropped as error:
+            raise expired(str(error)) from error
+        finally:
+            resource.cache.unwatch(watcher)
+
+    def _bookmark(self, resource: Resource, *, initial_end: bool = False) -> WatchEvent:
+        if resource.custom:
+            content = {
+                "apiVersion": resource.info.api_version,
+                "kind": resource.info.kind,
+                "metadata": {"annotations": {"k8s.io/initial-events-end": "true"}} if initial_end else {},
+            }
+            raw = orjson.dumps(content)
+        else:
+            obj = resource.new()
+            if initial_end:
+                obj.metadata.annotations["k8s.io/initial-events-end"] = "true"
+            raw = obj.SerializeToString()
+        return WatchEvent(BOOKMARK, resource.entry("", raw, self._feed.revision))
+
+    # -- selection -------------------------------------------------------------------------------------------------
+
+    def _filter(self, resource: Resource, selection: Selection) -> _Filter:
+        labels, fields = parse_selectors(selection)
+        check(fields, resource.info.api_version, resource.name)
+        prefix = resource.range_prefix(selection.namespace)
+        index: IndexKey = (
+            ("namespace", selection.namespace) if resource.namespaced and selection.namespace else ("", "")
+        )
+        name = selection.name or fields.value_of("metadata.name")
+        rest = FieldSelector(tuple(r for r in fields.requirements if r[:2] != ("metadata.name", "=")))
+        node = fields.value_of("spec.nodeName")
+        tests: list[Callable[[Entry], bool]] = []
+        if name is not None and name != "":
+            index = ("name", name)
+            if prefix.endswith("/") and (not resource.namespaced or selection.namespace):
+                prefix += name
+                exact = prefix
+                tests.append(lambda entry: entry.key == exact)
+            else:
+                ending = "/" + name
+                tests.append(lambda entry: entry.key.endswith(ending))
+        elif name == "":
+            tests.append(lambda entry: False)
+        elif node is not None and resource.name == "pods":
+            index = ("node", node)
+        if not rest.empty:
+            tests.append(matcher(rest, resource.extract))
+        if not labels.empty:
+            tests.append(lambda entry: labels.matches(entry.labels))
+        predicate: Predicate | None = None
+        if len(tests) == 1:
+            predicate = tests[0]
+        elif tests:
+            predicate = lambda entry: all(test(entry) for test in tests)  # noqa: E731
+        return _Filter(prefix, predicate, index, bool(tests))
+
+    async def _not_older_than(self, revision: int) -> None:
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                await self._feed.wait_for(revision)
+        except TimeoutError as error:
+            raise too_large_revision(revision, self._feed.revision) from error
+
+
+def parse_selectors(selection: Selection) -> tuple[LabelSelector, FieldSelector]:
+    """Raises BadRequest with Kubernetes' words."""
+    try:
+        labels = parse_label_selector(selection.label_selector)
+    except ValueError as error:
+        raise bad_request(str(error)) from error
+    try:
+        fields = parse_field_selector(selection.field_selector)
+    except ValueError as error:
+        raise bad_request(str(error)) from error
+    return labels, fields
+
+
+def parse_revision(text: str) -> int:
+    """Raises Invalid: a resourceVersion is a decimal number."""
+    if not text.isascii() or not text.isdecimal():
+        cause = invalid_value("resourceVersion", text, f'strconv.ParseUint: parsing "{text}": invalid syntax')
+        raise invalid(("meta.k8s.io", "ListOptions"), "", [cause])
+    return int(text)
+
+
+def too_large_revision(revision: int, current: int) -> StatusError:
+    error = timeout(f"Too large resource version: {revision}, current: {current}", retry_after_seconds=1)
+    error.status.details.causes.add(reason="ResourceVersionTooLarge", message="Too large resource version")
+    return error
+
+
+def _check_match(resource: Resource, options: ListOptions) -> None:
+    match, version = options.resource_version_match, options.resource_version
+    if match == "":
+        return
+    causes = []
+    if options.continue_token:
+        causes.append(
+            forbidden_field("resourceVersionMatch", "resourceVersionMatch is forbidden when continue is provided")
+        )
+    if version == "":
+        causes.append(
+            forbidden_field(
+                "resourceVersionMatch", "resourceVersionMatch is forbidden unless resourceVersion is provided"
+            )
+        )
+    if match not in ("Exact", "NotOlderThan"):
+        causes.append(not_supported("resourceVersionMatch", match, ("Exact", "NotOlderThan", "")))
+    if match == "Exact" and version == "0":
+        causes.append(
+            forbidden_field("resourceVersionMatch", 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"')
+        )
+    if causes:
+        raise invalid(("meta.k8s.io", "ListOptions"), "", causes)
+
+
+def encode_continue(revision: int, last: str) -> str:
+    """A token for the objects after the key ``last`` (relative to the resource's prefix) at ``revision``."""
+    token = orjson.dumps({"v": "meta.k8s.io/v1", "rv": revision, "start": last + "\0"})
+    return base64.urlsafe_b64encode(token).decode().rstrip("=")
+
+
+def decode_continue(token: str) -> tuple[int, str]:
+    """(revision, first key relative to the prefix). Raises BadRequest."""
+    try:
+        content = orjson.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+        if content["v"] != "meta.k8s.io/v1":
+            raise ValueError("unrecognised version")
+        revision, start = int(content["rv"]), str(content["start"])
+        if revision <= 0 or not start or ".." in start.split("/"):
+            raise ValueError("bad content")
+    except (ValueError, KeyError, TypeError, binascii.Error) as error:
+        raise make(400, "BadRequest", f"continue key is not valid: {error}") from error
+    return revision, start

@@ -1,0 +1,260 @@
+"""The registry: every verb, once. The fronts are thin adapters over it.
+
+Each call authorizes first; all raise StatusError (errors of the store are translated here).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, ParamSpec, Protocol, TypeVar
+
+from google.protobuf.message import Message
+
+from services.apiserver.cache.changes import WatchEvent
+from services.apiserver.cache.entry import Entry
+from services.apiserver.registry.catalog import Catalog
+from services.apiserver.registry.context import Context
+from services.apiserver.registry.deletion import Deleted, Deleter
+from services.apiserver.registry.patching import Patcher
+from services.apiserver.registry.reading import ListOptions, ListPage, Reader, Selection, WatchOptions
+from services.apiserver.registry.resource import Resource
+from services.apiserver.registry.writing import Writer, Written
+from services.apiserver.storage.errors import NoSpace, RequestTooLarge, StorageError, StorageUnavailable
+from tillerman.api.status import (
+    StatusError,
+    internal,
+    make,
+    method_not_supported,
+    path_not_found,
+    request_entity_too_large,
+    service_unavailable,
+)
+from tillerman.pb.k8s import meta_v1_pb2
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a request is about, as objects.proto's Target."""
+
+    api_version: str
+    resource: str
+    namespace: str = ""
+    name: str = ""
+    subresource: str = ""
+
+    @property
+    def group(self) -> str:
+        return self.api_version.rpartition("/")[0]
+
+    @property
+    def version(self) -> str:
+        return self.api_version.rpartition("/")[2]
+
+
+class Authorizer(Protocol):
+    """Raises Forbidden unless the user may."""
+
+    async def authorize(self, context: Context, verb: str, target: Target) -> None: ...
+
+
+class Subresource(Protocol):
+    """A subresource that is not the object itself. Verbs that it lacks raise MethodNotAllowed."""
+
+    async def get(self, resource: Resource, target: Target, context: Context) -> Message: ...
+
+    async def create(self, resource: Resource, target: Target, body: Message, context: Context) -> Message: ...
+
+    async def update(self, resource: Resource, target: Target, body: Message, context: Context) -> Message: ...
+
+    async def patch(
+        self, resource: Resource, target: Target, patch_type: str, patch: bytes, context: Context
+    ) -> Message: ...
+
+
+class BaseSubresource:
+    """Refuses every verb."""
+
+    async def get(self, resource: Resource, target: Target, context: Context) -> Message:
+        raise method_not_supported(target.resource, "get", target.group)
+
+    async def create(self, resource: Resource, target: Target, body: Message, context: Context) -> Message:
+        raise method_not_supported(target.resource, "create", target.group)
+
+    async def update(self, resource: Resource, target: Target, body: Message, context: Context) -> Message:
+        raise method_not_supported(target.resource, "update", target.group)
+
+    async def patch(
+        self, resource: Resource, target: Target, patch_type: str, patch: bytes, context: Context
+    ) -> Message:
+        raise method_not_supported(target.resource, "patch", target.group)
+
+
+class Virtual(Protocol):
+    """A resource without storage (reviews, bindings): only create."""
+
+    async def create(self, target: Target, body: Message, context: Context) -> Message: ...
+
+
+def translated(method: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+    """StorageErrors as StatusErrors."""
+
+    @wraps(method)
+    async def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return await method(*args, **kwargs)
+        except StorageError as error:
+            raise status_of(error) from error
+
+    return call
+
+
+def status_of(error: StorageError) -> StatusError:
+    if isinstance(error, StorageUnavailable):
+        return service_unavailable(str(error))
+    if isinstance(error, RequestTooLarge):
+        return request_entity_too_large(str(error))
+    if isinstance(error, NoSpace):
+        return make(507, "InsufficientStorage", str(error))
+    return internal(str(error))
+
+
+# Subresources through which the object itself is written.
+OF_OBJECT = frozenset({"status", "approval", "ephemeralcontainers", "resize"})
+
+
+class Registry:
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        reader: Reader,
+        writer: Writer,
+        deleter: Deleter,
+        patcher: Patcher,
+        authorizer: Authorizer,
+        subresources: dict[tuple[str, str], Subresource],
+        virtual: dict[tuple[str, str], Virtual],
+    ) -> None:
+        self.catalog = catalog
+        self.reader = reader
+        self.writer = writer
+        self.deleter = deleter
+        self.authorizer = authorizer
+        self._patcher = patcher
+        self._subresources = subresources
+        self._virtual = virtual
+
+    def resource(self, target: Target, verb: str) -> Resource:
+        """Raises NotFound or MethodNotAllowed."""
+        resource = self.catalog.get(target.api_version, target.resource)
+        if not target.subresource and verb not in resource.info.verbs:
+            raise method_not_supported(resource.name, verb, resource.group)
+        return resource
+
+    def _subresource(self, target: Target, resource: Resource) -> Subresource | None:
+        """The handler; None where the subresource is the object itself. Raises NotFound."""
+        name = target.subresource
+        if name not in resource.info.subresources:
+            raise path_not_found()
+        handler = self._subresources.get((target.resource, name)) or self._subresources.get(("*", name))
+        if handler is None and name not in OF_OBJECT:
+            raise path_not_found()
+        return handler
+
+    @translated
+    async def get(self, target: Target, context: Context, resource_version: str = "") -> Entry | Message:
+        resource = self.resource(target, "get")
+        await self.authorizer.authorize(context, "get", target)
+        if target.subresource:
+            handler = self._subresource(target, resource)
+            if handler is not None:
+                return await handler.get(resource, target, context)
+        return await self.reader.get(resource, target.namespace, target.name, resource_version)
+
+    @translated
+    async def list(
+        self, target: Target, context: Context, options: ListOptions, label_selector: str = "", field_selector: str = ""
+    ) -> ListPage:
+        resource = self.resource(target, "list")
+        await self.authorizer.authorize(context, "list", target)
+        selection = Selection(target.namespace, target.name, label_selector, field_selector)
+        return await self.reader.list(resource, selection, options)
+
+    @translated
+    async def watch(
+        self,
+        target: Target,
+        context: Context,
+        options: WatchOptions,
+        label_selector: str = "",
+        field_selector: str = "",
+    ) -> AsyncIterator[list[WatchEvent]]:
+        resource = self.resource(target, "watch")
+        await self.authorizer.authorize(context, "watch", target)
+        selection = Selection(target.namespace, target.name, label_selector, field_selector)
+        return await self.reader.watch(resource, selection, options)
+
+    @translated
+    async def create(self, target: Target, body: Any, context: Context) -> Written | Message:
+        """``body``: the object, or the subresource's. For a resource without storage the answer is a message."""
+        virtual = self._virtual.get((target.api_version, target.resource))
+        if virtual is not None:
+            await self.authorizer.authorize(context, "create", target)
+            return await virtual.create(target, body, context)
+        resource = self.resource(target, "create")
+        await self.authorizer.authorize(context, "create", target)
+        if target.subresource:
+            handler = self._subresource(target, resource)
+            if handler is None:
+                raise method_not_supported(resource.name, "create", resource.group)
+            return await handler.create(resource, target, body, context)
+        return await self.writer.create(resource, target.namespace, body, context, target.name)
+
+    @translated
+    async def update(self, target: Target, body: Any, context: Context) -> Written | Message:
+        resource = self.resource(target, "update")
+        await self.authorizer.authorize(context, "update", target)
+        if target.subresource:
+            handler = self._subresource(target, resource)
+            if handler is not None:
+                return await handler.update(resource, target, body, context)
+        return await self.writer.update(resource, target.namespace, target.name, body, context, target.subresource)
+
+    @translated
+    async def patch(self, target: Target, patch_type: str, patch: bytes, context: Context) -> Written | Message:
+        resource = self.resource(target, "patch")
+        await self.authorizer.authorize(context, "patch", target)
+        if target.subresource:
+            handler = self._subresource(target, resource)
+            if handler is not None:
+                return await handler.patch(resource, target, patch_type, patch, context)
+        return await self._patcher.patch(
+            resource, target.namespace, target.name, patch_type, patch, context, target.subresource
+        )
+
+    @translated
+    async def delete(self, target: Target, options: meta_v1_pb2.DeleteOptions, context: Context) -> Deleted:
+        resource = self.resource(target, "delete")
+        await self.authorizer.authorize(context, "delete", target)
+        if target.subresource:
+            raise method_not_supported(resource.name, "delete", resource.group)
+        return await self.deleter.delete(resource, target.namespace, target.name, options, context)
+
+    @translated
+    async def delete_collection(
+        self,
+        target: Target,
+        options: meta_v1_pb2.DeleteOptions,
+        context: Context,
+        label_selector: str = "",
+        field_selector: str = "",
+    ) -> list[Entry]:
+        resource = self.resource(target, "deletecollection")
+        await self.authorizer.authorize(context, "deletecollection", target)
+        selection = Selection(target.namespace, "", label_selector, field_selector)
+        return await self.deleter.delete_collection(resource, selection, options, context)

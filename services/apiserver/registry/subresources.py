@@ -1,0 +1,171 @@
+"""Subresources that are not the object itself: binding, scale, finalize."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.protobuf.message import Message
+
+from services.apiserver.registry.context import Context
+from services.apiserver.registry.reading import Reader
+from services.apiserver.registry.registry import BaseSubresource, Target
+from services.apiserver.registry.resource import Resource
+from services.apiserver.registry.writing import Writer
+from tillerman.api import codec, selectors
+from tillerman.api.meta import set_condition
+from tillerman.api.status import bad_request, conflict, invalid, invalid_value, not_supported, required
+from tillerman.pb.k8s import autoscaling_v1_pb2, meta_v1_pb2
+
+try:
+    from services.apiserver import patch as patches
+except ImportError:
+    from services.apiserver.registry import interim as patches  # type: ignore[no-redef]
+
+
+class Binding(BaseSubresource):
+    """pods/binding: sets spec.nodeName once, the binding's labels and annotations, and the condition PodScheduled."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+
+    async def create(self, resource: Resource, target: Target, body: Any, context: Context) -> Message:
+        if body.metadata.name and body.metadata.name != target.name:
+            raise bad_request(
+                f"the name of the object ({body.metadata.name}) does not match the name on the URL ({target.name})"
+            )
+        causes = []
+        if body.target.kind not in ("", "Node"):
+            causes.append(not_supported("target.kind", body.target.kind, ("Node", "<empty>")))
+        if not body.target.name:
+            causes.append(required("target.name"))
+        if causes:
+            raise invalid("Binding", target.name, causes)
+        wanted = body.metadata
+
+        async def bind(pod: Any) -> Any:
+            if wanted.uid and wanted.uid != pod.metadata.uid:
+                detail = (
+                    f"Precondition failed: UID in precondition: {wanted.uid}, UID in object meta: {pod.metadata.uid}"
+                )
+                raise conflict("pods/binding", target.name, detail=detail)
+            if pod.metadata.HasField("deletionTimestamp"):
+                raise conflict(
+                    "pods/binding",
+                    target.name,
+                    detail=f"pod {target.name} is being deleted, cannot be assigned to a host",
+                )
+            if pod.spec.nodeName:
+                detail = f"pod {target.name} is already assigned to node {shown(pod.spec.nodeName)}"
+                raise conflict("pods/binding", target.name, detail=detail)
+            pod.spec.nodeName = body.target.name
+            for name, value in wanted.annotations.items():
+                pod.metadata.annotations[name] = value
+            for name, value in wanted.labels.items():
+                pod.metadata.labels[name] = value
+            set_scheduled(pod)
+            return pod
+
+        await self._writer.modify(resource, target.namespace, target.name, bind, context, "binding")
+        status = meta_v1_pb2.Status(status="Success", code=201)
+        status.metadata.SetInParent()
+        return status
+
+
+def shown(name: str) -> str:
+    return f'"{name}"'
+
+
+def set_scheduled(pod: Any) -> None:
+    set_condition(pod.status.conditions, "PodScheduled", "True")
+
+
+class Finalize(BaseSubresource):
+    """namespaces/finalize: replaces spec.finalizers, and removes a terminating namespace that waits for nothing more."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+
+    async def update(self, resource: Resource, target: Target, body: Any, context: Context) -> Any:
+        if body.metadata.name and body.metadata.name != target.name:
+            raise bad_request(
+                f"the name of the object ({body.metadata.name}) does not match the name on the URL ({target.name})"
+            )
+
+        async def finalize(namespace: Any) -> Any:
+            if body.metadata.resourceVersion and body.metadata.resourceVersion != namespace.metadata.resourceVersion:
+                raise conflict("namespaces", target.name)
+            del namespace.spec.finalizers[:]
+            namespace.spec.finalizers.extend(body.spec.finalizers)
+            return namespace
+
+        return await self._writer.modify(resource, "", target.name, finalize, context, "finalize")
+
+
+class Scale(BaseSubresource):
+    """scale of Deployments, ReplicaSets, StatefulSets and ReplicationControllers: spec.replicas, nothing else."""
+
+    def __init__(self, reader: Reader, writer: Writer) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def get(self, resource: Resource, target: Target, context: Context) -> Message:
+        entry = await self._reader.get(resource, target.namespace, target.name)
+        return scale_of(entry.message())
+
+    async def update(self, resource: Resource, target: Target, body: Any, context: Context) -> Message:
+        meta = body.metadata
+        if meta.name and meta.name != target.name:
+            raise bad_request(
+                f"the name of the object ({meta.name}) does not match the name on the URL ({target.name})"
+            )
+        if meta.namespace and meta.namespace != target.namespace:
+            raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
+        return await self._set(resource, target, context, lambda _current: body)
+
+    async def patch(
+        self, resource: Resource, target: Target, patch_type: str, patch: bytes, context: Context
+    ) -> Message:
+        def patched(current: autoscaling_v1_pb2.Scale) -> Any:
+            content = patches.apply_patch(patch_type, codec.to_dict(current), patch, resource.info)
+            try:
+                return codec.from_dict(content, autoscaling_v1_pb2.Scale)
+            except codec.DecodeError as error:
+                raise bad_request(str(error)) from error
+
+        return await self._set(resource, target, context, patched)
+
+    async def _set(self, resource: Resource, target: Target, context: Context, wanted: Any) -> Message:
+        async def scale(obj: Any) -> Any:
+            body = wanted(scale_of(obj))
+            if body.metadata.resourceVersion and body.metadata.resourceVersion != obj.metadata.resourceVersion:
+                raise conflict(resource.name, target.name, resource.group)
+            if body.metadata.uid and body.metadata.uid != obj.metadata.uid:
+                detail = f"Precondition failed: UID in precondition: {body.metadata.uid}, UID in object meta: {obj.metadata.uid}"
+                raise conflict(resource.name, target.name, resource.group, detail)
+            if body.spec.replicas < 0:
+                cause = invalid_value("spec.replicas", body.spec.replicas, "must be greater than or equal to 0")
+                raise invalid(("autoscaling", "Scale"), target.name, [cause])
+            obj.spec.replicas = body.spec.replicas
+            return obj
+
+        written = await self._writer.modify(resource, target.namespace, target.name, scale, context)
+        return scale_of(written.entry.message())
+
+
+def scale_of(obj: Any) -> autoscaling_v1_pb2.Scale:
+    """The Scale of a workload."""
+    scale = autoscaling_v1_pb2.Scale()
+    meta = obj.metadata
+    for field in ("name", "namespace", "uid", "resourceVersion"):
+        setattr(scale.metadata, field, getattr(meta, field))
+    scale.metadata.creationTimestamp.CopyFrom(meta.creationTimestamp)
+    scale.spec.replicas = obj.spec.replicas
+    scale.status.replicas = obj.status.replicas
+    selector = obj.spec.selector
+    parsed = (
+        selectors.from_message(selector)
+        if isinstance(selector, meta_v1_pb2.LabelSelector)
+        else selectors.from_labels(dict(selector))
+    )
+    scale.status.selector = str(parsed)
+    return scale

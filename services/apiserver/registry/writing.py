@@ -1,0 +1,321 @@
+"""create, update and patch: the one write path. Decode, default, admit, validate, then one conditional write.
+
+An update starts from the cached object; when that turns out to be old, from what etcd holds. Every method raises StatusError or
+StorageError.
+"""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from services.apiserver.admission.chain import CREATE, UPDATE, Attributes, Chain
+from services.apiserver.cache.entry import Entry
+from services.apiserver.registry.context import Context
+from services.apiserver.registry.reading import Reader
+from services.apiserver.registry.resource import Resource
+from services.apiserver.storage.errors import RequestTooLarge
+from services.apiserver.storage.store import Store
+from tillerman.api import times
+from tillerman.api.status import (
+    StatusError,
+    already_exists,
+    bad_request,
+    conflict,
+    invalid,
+    make,
+    not_found,
+    request_entity_too_large,
+)
+
+SUFFIX_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
+MAX_GENERATED_BASE = 58
+ATTEMPTS = 20
+
+Mutate = Callable[[Any], Awaitable[Any]]
+Undo = Callable[[], Awaitable[None]]
+
+
+class WriteHook(Protocol):
+    """What a resource does around its writes beside the object itself (a Service's addresses and ports)."""
+
+    async def allocate(self, new: Any, old: Any | None, context: Context) -> Undo:
+        """Completes ``new`` in place; the returned function takes it back when the write fails. Raises StatusError."""
+
+    async def settle(self, new: Any | None, old: Any | None) -> None:
+        """After the write: gives back what ``old`` held and ``new`` (None: deleted) does not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a write left: the entry, and whether the object is gone (``entry`` is its last state then)."""
+
+    entry: Entry
+    deleted: bool = False
+    created: bool = False
+
+
+class Writer:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        reader: Reader,
+        admission: Chain,
+        hooks: dict[tuple[str, str], WriteHook],
+        event_ttl: int = 3600,
+    ) -> None:
+        self._store = store
+        self._reader = reader
+        self._admission = admission
+        self._hooks = hooks
+        self._event_ttl = event_ttl
+
+    # -- create ----------------------------------------------------------------------------------------------------
+
+    async def create(self, resource: Resource, namespace: str, obj: Any, context: Context, name: str = "") -> Written:
+        meta = obj.metadata
+        check_identity(resource, obj, namespace, name)
+        if meta.resourceVersion:
+            raise bad_request("resourceVersion should not be set on objects to be created")
+        generated = not meta.name and bool(meta.generateName)
+        for _ in range(8 if generated else 1):
+            candidate = resource.copy(obj) if generated else obj
+            if generated:
+                candidate.metadata.name = generate_name(meta.generateName)
+            try:
+                return await self._create(resource, namespace, candidate, context)
+            except StatusError as error:
+                if not generated or error.reason != "AlreadyExists":
+                    raise
+        raise make(
+            409,
+            "AlreadyExists",
+            f'{resource.info.group_resource} "{meta.generateName}" already exists, the server was not able to generate a '
+            "unique name for the object",
+            name=meta.generateName,
+            group=resource.group,
+            kind=resource.name,
+        )
+
+    async def _create(self, resource: Resource, namespace: str, obj: Any, context: Context) -> Written:
+        meta = obj.metadata
+        resource.default(obj)
+        meta.uid = str(uuid.uuid4())
+        meta.creationTimestamp.CopyFrom(times.now())
+        if resource.namespaced:
+            meta.namespace = namespace
+        attributes = Attributes(CREATE, resource, namespace, meta.name, "", obj, None, context)
+        await self._admission.admit(attributes)
+        obj = attributes.obj
+        resource.prepare_for_create(obj)
+        if causes := resource.validate_create(obj):
+            raise invalid(resource.group_kind, meta.name or meta.generateName, causes)
+        await self._admission.validate(attributes)
+        key = resource.key(namespace, obj.metadata.name)
+        hook = self._hooks.get((resource.group, resource.name))
+        undo = await hook.allocate(obj, None, context) if hook and not context.dry_run else None
+        try:
+            raw = resource.encode(obj)
+            if context.dry_run:
+                if await self._exists(resource, key):
+                    raise already_exists(resource.name, obj.metadata.name, resource.group)
+                return Written(_without_version(resource, key, raw), created=True)
+            outcome = await self._put(resource, key, raw, expected=0, name=obj.metadata.name)
+            if not outcome.succeeded:
+                raise already_exists(resource.name, obj.metadata.name, resource.group)
+        except BaseException:
+            if undo is not None:
+                await undo()
+            raise
+        return Written(resource.entry(key, raw, outcome.revision), created=True)
+
+    async def _exists(self, resource: Resource, key: str) -> bool:
+        return key in resource.cache.entries or await self._reader.fresh(resource, key) is not None
+
+    # -- update ----------------------------------------------------------------------------------------------------
+
+    async def update(
+        self, resource: Resource, namespace: str, name: str, obj: Any, context: Context, subresource: str = ""
+    ) -> Written:
+        check_identity(resource, obj, namespace, name)
+        if not subresource and resource.allows_create_on_update(obj):
+            key = resource.key(namespace, name)
+            if not await self._exists(resource, key) and not obj.metadata.resourceVersion and not obj.metadata.uid:
+                return await self.create(resource, namespace, obj, context, name)
+
+        async def replace(old: Any) -> Any:
+            new = resource.copy(obj)
+            if not new.metadata.resourceVersion and resource.allows_unconditional_update(new):
+                new.metadata.resourceVersion = old.metadata.resourceVersion
+            return new
+
+        retry = not obj.metadata.resourceVersion
+        return await self.modify(resource, namespace, name, replace, context, subresource, retry=retry)
+
+    async def modify(
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        mutate: Mutate,
+        context: Context,
+        subresource: str = "",
+        *,
+        retry: bool = True,
+    ) -> Written:
+        """Read, ``mutate`` (given a copy of its own; returns the new object), check, write; again while others write.
+
+        With ``retry`` False a write by somebody else in between is a Conflict.
+        """
+        key = resource.key(namespace, name)
+        entry = resource.cache.entries.get(key)
+        certain = False
+        for _ in range(ATTEMPTS):
+            if entry is None:
+                if not certain:
+                    entry, certain = await self._reader.fresh(resource, key), True
+                if entry is None:
+                    raise not_found(resource.name, name, resource.group)
+            old = entry.message()
+            try:
+                new = await self._prepared(resource, namespace, name, old, mutate, context, subresource)
+            except StatusError:
+                # The refusal may be due to an old object in the cache.
+                if certain:
+                    raise
+                newest = await self._reader.fresh(resource, key)
+                if newest is not None and newest.revision == entry.revision:
+                    raise
+                entry, certain = newest, True
+                continue
+            written, current = await self.write(resource, key, name, entry, old, new, context)
+            if written is not None:
+                return written
+            entry, certain = current, True
+            if not retry:
+                if entry is None:
+                    raise not_found(resource.name, name, resource.group)
+                raise conflict(resource.name, name, resource.group)
+        raise conflict(resource.name, name, resource.group)
+
+    async def _prepared(
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        old: Any,
+        mutate: Mutate,
+        context: Context,
+        subresource: str,
+    ) -> Any:
+        new = await mutate(resource.copy(old))
+        meta = new.metadata
+        if meta.uid and meta.uid != old.metadata.uid:
+            detail = f"Precondition failed: UID in precondition: {meta.uid}, UID in object meta: {old.metadata.uid}"
+            raise conflict(resource.name, name, resource.group, detail)
+        if meta.resourceVersion and meta.resourceVersion != old.metadata.resourceVersion:
+            raise conflict(resource.name, name, resource.group)
+        resource.default(new)
+        attributes = Attributes(UPDATE, resource, namespace, name, subresource, new, old, context)
+        resource.prepare_for_update(new, old, subresource)
+        await self._admission.admit(attributes)
+        new = attributes.obj
+        if causes := resource.validate_update(new, old, subresource):
+            raise invalid(resource.group_kind, name, causes)
+        await self._admission.validate(attributes)
+        return new
+
+    async def write(
+        self, resource: Resource, key: str, name: str, entry: Entry, old: Any, new: Any, context: Context
+    ) -> tuple[Written | None, Entry | None]:
+        """(what was written, _), or (None, what etcd holds) when somebody else wrote in between."""
+        old.metadata.ClearField("resourceVersion")
+        new.metadata.ClearField("resourceVersion")
+        finished = removes(resource, new, old)
+        if new == old and not finished:
+            return Written(entry), None
+        hook = self._hooks.get((resource.group, resource.name))
+        undo = await hook.allocate(new, old, context) if hook and not context.dry_run else None
+        try:
+            raw = resource.encode(new)
+            if context.dry_run:
+                return Written(resource.entry(key, raw, entry.revision), deleted=finished), None
+            if finished:
+                outcome = await self._store.delete(key, expected=entry.revision)
+            else:
+                outcome = await self._put(resource, key, raw, expected=entry.revision, name=name)
+        except BaseException:
+            if undo is not None:
+                await undo()
+            raise
+        if not outcome.succeeded:
+            if undo is not None:
+                await undo()
+            return None, None if outcome.current is None else resource.from_pair(outcome.current)
+        if hook:
+            await hook.settle(None if finished else new, old)
+        return Written(resource.entry(key, raw, outcome.revision), deleted=finished), None
+
+    async def remove(self, resource: Resource, key: str, entry: Entry) -> tuple[Written | None, Entry | None]:
+        """Deletes the object if it is still as ``entry`` says; else (None, what etcd holds)."""
+        outcome = await self._store.delete(key, expected=entry.revision)
+        if not outcome.succeeded:
+            return None, None if outcome.current is None else resource.from_pair(outcome.current)
+        hook = self._hooks.get((resource.group, resource.name))
+        if hook:
+            await hook.settle(None, entry.message())
+        return Written(entry.at(outcome.revision), deleted=True), None
+
+    async def _put(self, resource: Resource, key: str, raw: bytes, *, expected: int, name: str) -> Any:
+        ttl = self._event_ttl if resource.name == "events" else 0
+        try:
+            return await self._store.put(key, resource.store_value(raw), expected=expected, ttl_seconds=ttl)
+        except RequestTooLarge as error:
+            message = f'{resource.info.group_resource} "{name}": {error}'
+            raise request_entity_too_large(message) from error
+
+
+def removes(resource: Resource, new: Any, old: Any) -> bool:
+    """Whether an update takes away the last thing that a deleted object waited for."""
+    meta = old.metadata
+    if not meta.HasField("deletionTimestamp") or new.metadata.finalizers:
+        return False
+    if (resource.group, resource.name) == ("", "namespaces") and new.spec.finalizers:
+        return False
+    return not meta.deletionGracePeriodSeconds
+
+
+def check_identity(resource: Resource, obj: Any, namespace: str, name: str) -> None:
+    """The object's name and namespace agree with the request's. Fills them in where they are empty."""
+    meta = obj.metadata
+    if name and meta.name != name:
+        if meta.name or meta.generateName:
+            raise bad_request(f"the name of the object ({meta.name}) does not match the name on the URL ({name})")
+        meta.name = name
+    if resource.namespaced:
+        if meta.namespace and meta.namespace != namespace:
+            raise bad_request(
+                f"the namespace of the provided object does not match the namespace sent on the request: "
+                f'"{meta.namespace}" is not "{namespace}"'
+            )
+        meta.namespace = namespace
+    elif meta.namespace:
+        raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
+
+
+def generate_name(base: str) -> str:
+    return base[:MAX_GENERATED_BASE] + "".join(secrets.choice(SUFFIX_ALPHABET) for _ in range(5))
+
+
+def _without_version(resource: Resource, key: str, raw: bytes) -> Entry:
+    """A dry run's object: never stored, so it has no resourceVersion."""
+    entry = resource.entry(key, raw, 0)
+    if not resource.custom:
+        obj = entry.message()
+        obj.metadata.ClearField("resourceVersion")
+        entry = resource.entry(key, raw, 0)
+    return entry

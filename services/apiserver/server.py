@@ -1,0 +1,95 @@
+"""The apiserver put together: store, feed, caches, registry, admission; `Apiserver` is what the fronts are given."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from services.apiserver.admission.chain import Chain
+from services.apiserver.admission.namespaces import NamespaceLifecycle
+from services.apiserver.auth.authorize import AlwaysAllow, AuthorizerChain
+from services.apiserver.cache.hub import ROOT, CacheHub
+from services.apiserver.fronts.instrument import Instrument
+from services.apiserver.options import ApiserverOptions
+from services.apiserver.registry.catalog import Catalog
+from services.apiserver.registry.deletion import Deleter
+from services.apiserver.registry.patching import Patcher
+from services.apiserver.registry.reading import Reader
+from services.apiserver.registry.registry import Registry, Subresource
+from services.apiserver.registry.subresources import Binding, Finalize, Scale
+from services.apiserver.registry.writing import Writer
+from services.apiserver.storage.etcd import EtcdClient, EtcdTLS
+from services.apiserver.storage.feed import Feed
+from services.apiserver.storage.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Apiserver:
+    """``authorizer`` is the one that the registry asks."""
+
+    registry: Registry
+    store: Store
+    feed: Feed
+    hub: CacheHub
+    catalog: Catalog
+    authorizer: AuthorizerChain
+    instrument: Instrument
+
+
+def etcd_client(options: ApiserverOptions, instrument: Instrument) -> EtcdClient:
+    tls = None
+    if options.etcd_cafile is not None:
+        tls = EtcdTLS(options.etcd_cafile, options.etcd_certfile, options.etcd_keyfile)
+    return EtcdClient(options.etcd_servers, tls=tls, observe=instrument.etcd)
+
+
+def assemble(options: ApiserverOptions, instrument: Instrument) -> Apiserver:
+    """Everything wired, nothing started: run ``feed.run()`` as a task and wait for ``feed.synced``."""
+    store = Store(etcd_client(options, instrument), max_bytes=options.max_request_bytes)
+    hub = CacheHub()
+    feed = Feed(store.client, hub, prefix=ROOT.encode())
+    catalog = Catalog(hub)
+    reader = Reader(store=store, feed=feed)
+    admission = Chain([NamespaceLifecycle(catalog, reader)])
+    writer = Writer(store=store, reader=reader, admission=admission, hooks={}, event_ttl=int(options.event_ttl))
+    authorizer = AuthorizerChain([AlwaysAllow()])
+    subresources: dict[tuple[str, str], Subresource] = {
+        ("pods", "binding"): Binding(writer),
+        ("namespaces", "finalize"): Finalize(writer),
+        ("*", "scale"): Scale(reader, writer),
+    }
+    registry = Registry(
+        catalog=catalog,
+        reader=reader,
+        writer=writer,
+        deleter=Deleter(reader=reader, writer=writer, admission=admission),
+        patcher=Patcher(writer=writer),
+        authorizer=authorizer,
+        subresources=subresources,
+        virtual={},
+    )
+    for info in catalog.infos():
+        instrument.allow(info.api_version, info.resource)
+    return Apiserver(registry, store, feed, hub, catalog, authorizer, instrument)
+
+
+@contextlib.asynccontextmanager
+async def running(options: ApiserverOptions, instrument: Instrument) -> AsyncIterator[Apiserver]:
+    """An apiserver whose caches are filled, without any front; for embedding and tests."""
+    server = assemble(options, instrument)
+    feed = asyncio.create_task(server.feed.run(), name="feed")
+    try:
+        await server.feed.synced.wait()
+        yield server
+    finally:
+        feed.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await feed
+        await server.store.close()
+
+
+def first_service_ip(cidr: str) -> str:
+    return str(ipaddress.ip_network(cidr)[1])

@@ -1,0 +1,176 @@
+"""Group commit: writes that wait at the same moment go to etcd as one transaction of nested transactions.
+
+Each write keeps its own compare and its own outcome. At most ``MAX_OPERATIONS`` writes and ``MAX_BYTES`` travel in one
+transaction, never two of one key (etcd refuses that), and at most ``MAX_IN_FLIGHT`` transactions are under way; a write that
+is alone goes at once and alone. The price is that the writes of one batch share one revision: the watch side hands on all
+events of one revision together (see ``storage.feed``).
+
+Runs on the callers' event loop; the tasks it starts belong to it and are joined by ``close``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+
+from services.apiserver.storage.errors import StorageUnavailable
+from services.apiserver.storage.etcd import EtcdClient
+from tillerman.pb.etcd import kv_pb2, rpc_pb2
+
+MAX_OPERATIONS = 120
+MAX_BYTES = 1_000_000
+MAX_IN_FLIGHT = 2
+
+
+@dataclass(slots=True, eq=False)
+class Write:
+    """One conditional write. ``value`` None deletes. ``expected`` is the key's mod_revision, 0 when it must not exist."""
+
+    key: bytes
+    value: bytes | None
+    expected: int
+    lease: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """``revision``: of the write when it succeeded. ``current``: what the key holds when it did not (None: nothing)."""
+
+    succeeded: bool
+    revision: int
+    current: kv_pb2.KeyValue | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Pending:
+    write: Write
+    future: asyncio.Future[Outcome] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class GroupCommitter:
+    """``await write(...)`` returns the write's own outcome. Raises StorageError when etcd refused or is unreachable."""
+
+    def __init__(self, client: EtcdClient, *, max_in_flight: int = MAX_IN_FLIGHT) -> None:
+        self._client = client
+        self._max_in_flight = max_in_flight
+        self._waiting: deque[_Pending] = deque()
+        self._in_flight = 0
+        self._pump_scheduled = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    async def write(self, write: Write) -> Outcome:
+        if self._closed:
+            raise StorageUnavailable("the apiserver is shutting down")
+        pending = _Pending(write)
+        self._waiting.append(pending)
+        if not self._pump_scheduled:
+            # One turn of the loop later, so that requests decoded in this turn travel together.
+            self._pump_scheduled = True
+            asyncio.get_running_loop().call_soon(self._pump)
+        return await pending.future
+
+    async def close(self) -> None:
+        """Waits for the writes under way."""
+        self._closed = True
+        while self._tasks or self._waiting:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.sleep(0)
+
+    def _pump(self) -> None:
+        self._pump_scheduled = False
+        while self._waiting and self._in_flight < self._max_in_flight:
+            batch = self._take_batch()
+            if not batch:
+                return
+            self._in_flight += 1
+            task = asyncio.get_running_loop().create_task(self._commit(batch), name="group-commit")
+            self._tasks.add(task)
+            task.add_done_callback(self._committed)
+
+    def _committed(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._in_flight -= 1
+        self._pump()
+
+    def _take_batch(self) -> list[_Pending]:
+        batch: list[_Pending] = []
+        keys: set[bytes] = set()
+        size = 0
+        later: list[_Pending] = []
+        while self._waiting and len(batch) < MAX_OPERATIONS:
+            pending = self._waiting.popleft()
+            if pending.future.cancelled():
+                continue
+            write = pending.write
+            length = len(write.key) + (len(write.value) if write.value is not None else 0)
+            if batch and size + length > MAX_BYTES:
+                self._waiting.appendleft(pending)
+                break
+            if write.key in keys:
+                later.append(pending)
+                continue
+            keys.add(write.key)
+            size += length
+            batch.append(pending)
+        self._waiting.extendleft(reversed(later))
+        return batch
+
+    async def _commit(self, batch: list[_Pending]) -> None:
+        if len(batch) == 1:
+            request = transaction(batch[0].write)
+        else:
+            request = rpc_pb2.TxnRequest(
+                success=[rpc_pb2.RequestOp(request_txn=transaction(pending.write)) for pending in batch]
+            )
+        try:
+            reply = await self._client.txn(request)
+        except Exception as error:
+            for pending in batch:
+                if not pending.future.done():
+                    pending.future.set_exception(error)
+            return
+        response = reply.response
+        revision = response.header.revision
+        if len(batch) == 1:
+            outcomes = [outcome_of(batch[0].write, response, revision, retried=reply.retried)]
+        else:
+            outcomes = [
+                outcome_of(pending.write, op.response_txn, revision, retried=reply.retried)
+                for pending, op in zip(batch, response.responses, strict=True)
+            ]
+        for pending, outcome in zip(batch, outcomes, strict=True):
+            if not pending.future.done():
+                pending.future.set_result(outcome)
+
+
+def transaction(write: Write) -> rpc_pb2.TxnRequest:
+    """The write if the key's mod_revision is as expected, else a read of the key."""
+    compare = rpc_pb2.Compare(
+        result=rpc_pb2.Compare.EQUAL, target=rpc_pb2.Compare.MOD, key=write.key, mod_revision=write.expected
+    )
+    if write.value is None:
+        change = rpc_pb2.RequestOp(request_delete_range=rpc_pb2.DeleteRangeRequest(key=write.key))
+    else:
+        change = rpc_pb2.RequestOp(request_put=rpc_pb2.PutRequest(key=write.key, value=write.value, lease=write.lease))
+    read = rpc_pb2.RequestOp(request_range=rpc_pb2.RangeRequest(key=write.key))
+    return rpc_pb2.TxnRequest(compare=[compare], success=[change], failure=[read])
+
+
+def outcome_of(write: Write, response: rpc_pb2.TxnResponse, revision: int, *, retried: bool) -> Outcome:
+    """What became of one write.
+
+    When the call was retried, an earlier attempt may have been applied and made the compare fail: the write has succeeded
+    if the key holds exactly what it wrote (object bytes carry a uid, so nobody else writes the same).
+    """
+    if response.succeeded:
+        return Outcome(True, revision)
+    found = response.responses[0].response_range.kvs
+    current = found[0] if found else None
+    if retried:
+        if write.value is None and current is None and write.expected:
+            return Outcome(True, revision)
+        if current is not None and write.value is not None and current.value == write.value:
+            return Outcome(True, current.mod_revision)
+    return Outcome(False, revision, current)
