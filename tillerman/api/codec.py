@@ -36,7 +36,8 @@ def to_dict(message: Message, *, kind: tuple[str, str] | None = None) -> dict[st
 
 def to_json(message: Message, *, kind: tuple[str, str] | None = None) -> bytes:
     """Compact UTF-8 JSON."""
-    return orjson.dumps(to_dict(message, kind=kind))
+    encoded: bytes = orjson.dumps(to_dict(message, kind=kind))
+    return encoded
 
 
 def from_dict(
@@ -160,7 +161,15 @@ def _json_type(value: Any) -> str:
         return "bool"
     if isinstance(value, (int, float)):
         return "number"
-    return {str: "string", list: "array", dict: "object"}.get(type(value), "null")
+    return (
+        "string"
+        if isinstance(value, str)
+        else "array"
+        if isinstance(value, list)
+        else "object"
+        if value is not None
+        else "null"
+    )
 
 
 def _describe(error: Mismatch) -> str:

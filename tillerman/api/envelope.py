@@ -25,9 +25,14 @@ class Unwrapped:
 
 def wrap(api_version: str, kind: str, raw: bytes) -> bytes:
     """Puts an object's protobuf bytes into the envelope, byte for byte as Kubernetes writes it."""
-    type_meta = _field(0x0A, api_version.encode()) + _field(0x12, kind.encode())
     # Go writes contentEncoding and contentType even when they are empty.
-    return MAGIC + _field(0x0A, type_meta) + _field(0x12, raw) + b"\x1a\x00\x22\x00"
+    return prefix(api_version, kind) + length_delimited(2, raw) + b"\x1a\x00\x22\x00"
+
+
+def prefix(api_version: str, kind: str) -> bytes:
+    """Everything before the raw field, the same for every object of a kind."""
+    type_meta = length_delimited(1, api_version.encode()) + length_delimited(2, kind.encode())
+    return MAGIC + length_delimited(1, type_meta)
 
 
 def unwrap(value: bytes) -> Unwrapped:
@@ -41,11 +46,13 @@ def unwrap(value: bytes) -> Unwrapped:
     return Unwrapped(meta.apiVersion, meta.kind, unknown.raw, unknown.contentType or PROTOBUF)
 
 
-def _field(tag: int, payload: bytes) -> bytes:
-    return bytes((tag,)) + _varint(len(payload)) + payload
+def length_delimited(number: int, value: bytes) -> bytes:
+    """A bytes field on the wire; `number` below 16."""
+    return bytes((number << 3 | 2,)) + varint(len(value)) + value
 
 
-def _varint(number: int) -> bytes:
+def varint(number: int) -> bytes:
+    """A number as protobuf writes it; not negative."""
     out = bytearray()
     while number > 0x7F:
         out.append(number & 0x7F | 0x80)

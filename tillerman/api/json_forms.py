@@ -78,7 +78,8 @@ def _split_time(value: Any) -> tuple[int, int]:
 
 
 def _emit_int_or_string(message: Any) -> int | str:
-    return message.strVal if message.type == 1 else message.intVal
+    shown: int | str = message.strVal if message.type == 1 else message.intVal
+    return shown
 
 
 def _absorb_int_or_string(value: Any, message: Any) -> None:

@@ -6,7 +6,6 @@ from typing import Any, Protocol
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 
-from tillerman.api import times
 from tillerman.api.scheme import SCHEME, TYPE_URL_PREFIX
 from tillerman.pb.k8s import meta_v1_pb2 as meta
 
@@ -56,38 +55,20 @@ def get_condition(conditions: Iterable[Any], type: str) -> Any | None:
     return next((condition for condition in conditions if condition.type == type), None)
 
 
-def set_condition(
-    conditions: Any,
-    type: str,
-    status: str,
-    reason: str = "",
-    message: str = "",
-    *,
-    now: meta.Time | None = None,
-    observed_generation: int | None = None,
-) -> bool:
-    """Sets or adds a condition of a repeated field; lastTransitionTime moves only when the status does.
+def set_condition(conditions: Any, new: Any) -> bool:
+    """Puts a condition into a repeated field. While its status stays, lastTransitionTime keeps its old value.
 
-    Fields that the condition type has are maintained (lastUpdateTime moves with any change). Returns whether anything
-    changed.
+    Returns whether anything but the times changed.
     """
-    moment = now if now is not None else times.now()
-    condition = get_condition(conditions, type)
-    if condition is None:
-        condition = conditions.add(type=type)
-    fields = condition.DESCRIPTOR.fields_by_name
-    turned = condition.status != status
-    changed = turned or condition.reason != reason or condition.message != message
-    if observed_generation is not None and "observedGeneration" in fields:
-        changed = changed or condition.observedGeneration != observed_generation
-        condition.observedGeneration = observed_generation
-    if not changed:
+    old = get_condition(conditions, new.type)
+    if old is None:
+        conditions.append(new)
+        return True
+    if old.status == new.status and old.HasField("lastTransitionTime"):
+        new.lastTransitionTime.CopyFrom(old.lastTransitionTime)
+    if (old.status, old.reason, old.message) == (new.status, new.reason, new.message):
         return False
-    condition.status, condition.reason, condition.message = status, reason, message
-    if turned and "lastTransitionTime" in fields:
-        condition.lastTransitionTime.CopyFrom(moment)
-    if "lastUpdateTime" in fields:
-        condition.lastUpdateTime.CopyFrom(moment)
+    old.CopyFrom(new)
     return True
 
 

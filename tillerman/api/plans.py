@@ -10,7 +10,7 @@ import binascii
 from collections.abc import Callable
 from typing import Any, Final
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from tillerman.api.json_forms import FORMS, SCHEMA, Form, Mismatch, schema_forms
@@ -37,7 +37,7 @@ class Plan:
 
     __slots__ = ("decoders", "defaults", "emitters", "go_name", "ignored", "lifted", "name")
 
-    def __init__(self, descriptor: Descriptor) -> None:
+    def __init__(self, descriptor: Any) -> None:
         self.name = descriptor.name
         self.go_name = f"{descriptor.full_name.split('.')[-2]}.{descriptor.name}"
         self.emitters: dict[FieldDescriptor, tuple[str, Emitter | None, bool]] = {}
@@ -95,7 +95,7 @@ class Plan:
 _plans: dict[str, Plan] = {}
 
 
-def plan_of(descriptor: Descriptor) -> Plan:
+def plan_of(descriptor: Any) -> Plan:
     """The compiled plan of a message type."""
     plan = _plans.get(descriptor.full_name)
     if plan is None:
@@ -110,7 +110,7 @@ def plan_of(descriptor: Descriptor) -> Plan:
     return plan
 
 
-def form_of(descriptor: Descriptor) -> Form | None:
+def form_of(descriptor: Any) -> Form | None:
     """The special form of a message type, if JSON does not show it as an object."""
     form = FORMS.get(descriptor.full_name)
     if form is None and descriptor.full_name.startswith(SCHEMA + "Or"):
@@ -369,7 +369,8 @@ def _go_scalar(field: FieldDescriptor) -> str:
 
 
 def _map_emitter(field: FieldDescriptor) -> Emitter:
-    entry = field.message_type.fields_by_name["value"]
+    child: Any = field.message_type
+    entry = child.fields_by_name["value"]
     if entry.message_type is None:
         if entry.type == FieldDescriptor.TYPE_BYTES:
             return lambda values: {k: base64.b64encode(v).decode() for k, v in values.items()}
@@ -381,7 +382,8 @@ def _map_emitter(field: FieldDescriptor) -> Emitter:
 
 def _map_decoder(field: FieldDescriptor) -> Decoder:
     attribute, name = field.name, field.json_name
-    entry = field.message_type.fields_by_name["value"]
+    child: Any = field.message_type
+    entry = child.fields_by_name["value"]
     if entry.message_type is None:
         check, zero, go_type = _scalar_check(entry), _zero(entry), f"map[string]{_go_scalar(entry)}"
         form = inner = None

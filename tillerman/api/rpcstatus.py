@@ -74,7 +74,8 @@ def _pack(found: meta.Status, code: grpc.StatusCode) -> bytes:
         raw = cut.SerializeToString()
     packed = status_pb2.Status(code=code.value[0])
     packed.details.append(AnyMessage(type_url=_TYPE_URL, value=raw))
-    return packed.SerializeToString()
+    encoded: bytes = packed.SerializeToString()
+    return encoded
 
 
 def from_rpc(error: Any) -> StatusError:

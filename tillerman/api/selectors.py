@@ -8,7 +8,7 @@ from typing import Final, Literal
 from tillerman.api.validation import is_label_value, is_qualified_name
 from tillerman.pb.k8s import meta_v1_pb2 as meta
 
-Operator = Literal["=", "!=", "in", "notin", "exists", "!", "gt", "lt"]
+Operator = Literal["=", "!=", "in", "notin", "exists", "!", ">", "<"]
 
 _TOKEN: Final = re.compile(r"\s*([^\s(),!=<>]+|==|!=|[(),!=<>])\s*")
 
@@ -35,7 +35,7 @@ class Requirement:
             number, bound = int(found or ""), int(self.values[0])
         except ValueError:
             return False
-        return number > bound if self.operator == "gt" else number < bound
+        return number > bound if self.operator == ">" else number < bound
 
     def __str__(self) -> str:
         if self.operator == "exists":
@@ -44,7 +44,7 @@ class Requirement:
             return f"!{self.key}"
         if self.operator in ("in", "notin"):
             return f"{self.key} {self.operator} ({','.join(sorted(self.values))})"
-        return f"{self.key}{ {'gt': '>', 'lt': '<'}.get(self.operator, self.operator) }{self.values[0]}"
+        return f"{self.key}{self.operator}{self.values[0]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ class _LabelParser:
                 raise ValueError(
                     f"unable to parse requirement: for 'Gt', 'Lt' operators, the value of {key} must be an integer"
                 )
-            return Requirement(key, "gt" if operator == ">" else "lt", (bound,))
+            return Requirement(key, ">" if operator == ">" else "<", (bound,))
         raise ValueError(f"unable to parse requirement: found '{operator}', expected: in, notin, =, ==, !=, gt, lt")
 
     def _key(self) -> str:
@@ -171,8 +171,8 @@ _MESSAGE_OPERATORS: Final[dict[str, Operator]] = {
     "NotIn": "notin",
     "Exists": "exists",
     "DoesNotExist": "!",
-    "Gt": "gt",
-    "Lt": "lt",
+    "Gt": ">",
+    "Lt": "<",
 }
 
 
@@ -190,9 +190,14 @@ def from_message(selector: meta.LabelSelector | None) -> LabelSelector:
     return LabelSelector(tuple(sorted(requirements, key=lambda r: r.key)))
 
 
-def from_labels(labels: Mapping[str, str]) -> LabelSelector:
-    """Equality on every label (the selector of a Service)."""
+def from_map(labels: Mapping[str, str]) -> LabelSelector:
+    """The selector of a Service or ReplicationController: an empty one selects nothing."""
+    if not labels:
+        return NOTHING
     return LabelSelector(tuple(Requirement(key, "=", (value,)) for key, value in sorted(labels.items())))
+
+
+from_labels = from_map
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +214,7 @@ class FieldSelector:
         """`get` returns the object's value of a path, "" when it is not set."""
         return all((get(path) == value) == (operator == "=") for path, operator, value in self.requirements)
 
-    def value_of(self, path: str) -> str | None:
+    def required(self, path: str) -> str | None:
         """The value that `path` must be equal to, if there is such a requirement."""
         return next((value for p, operator, value in self.requirements if p == path and operator == "="), None)
 

@@ -17,7 +17,7 @@ class Cause:
     message: str
 
     def __str__(self) -> str:
-        return f"{self.field}: {self.message}"
+        return f"{self.field}: {self.message}" if self.field else self.message
 
 
 class StatusError(Exception):
@@ -77,32 +77,35 @@ def make(
     return StatusError(status)
 
 
-def _qualified(resource: str, group: str) -> str:
+def qualified(resource: str, group: str) -> str:
     return f"{resource}.{group}" if group else resource
 
 
 def not_found(resource: str, name: str, group: str = "") -> StatusError:
-    message = f'{_qualified(resource, group)} "{name}" not found'
+    message = f'{qualified(resource, group)} "{name}" not found'
     return make(404, "NotFound", message, name=name, group=group, kind=resource)
 
 
-def path_not_found() -> StatusError:
+def no_such_path() -> StatusError:
     """No such resource or path at all."""
     return make(404, "NotFound", "the server could not find the requested resource")
 
 
+path_not_found = no_such_path
+
+
 def already_exists(resource: str, name: str, group: str = "") -> StatusError:
-    message = f'{_qualified(resource, group)} "{name}" already exists'
+    message = f'{qualified(resource, group)} "{name}" already exists'
     return make(409, "AlreadyExists", message, name=name, group=group, kind=resource)
 
 
-STALE = "the object has been modified; please apply your changes to the latest version and try again"
+MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
 
 
 def conflict(
-    resource: str, name: str, group: str = "", detail: str = STALE, causes: Iterable[Cause] = ()
+    resource: str, name: str, group: str = "", detail: str = MODIFIED, causes: Iterable[Cause] = ()
 ) -> StatusError:
-    message = f'Operation cannot be fulfilled on {_qualified(resource, group)} "{name}": {detail}'
+    message = f'Operation cannot be fulfilled on {qualified(resource, group)} "{name}": {detail}'
     return make(409, "Conflict", message, name=name, group=group, kind=resource, causes=causes)
 
 
@@ -111,15 +114,13 @@ def apply_conflict(message: str, causes: Iterable[Cause]) -> StatusError:
     return make(409, "Conflict", message, causes=causes)
 
 
-def invalid(group_kind: str | tuple[str, str], name: str, causes: Sequence[Cause]) -> StatusError:
-    """`group_kind` is "Pod", "Deployment.apps" or ("apps", "Deployment")."""
-    if isinstance(group_kind, tuple):
-        group, kind = group_kind
-    else:
-        kind, _, group = group_kind.partition(".")
+def invalid(kind: str, name: str, causes: Sequence[Cause], group: str = "") -> StatusError:
+    """`kind` as "Deployment" with its group, or "Deployment.apps"."""
+    if not group:
+        kind, _, group = kind.partition(".")
     texts = list(dict.fromkeys(str(cause) for cause in causes))
     detail = "" if not texts else f": {texts[0]}" if len(texts) == 1 else f": [{', '.join(texts)}]"
-    message = f'{_qualified(kind, group)} "{name}" is invalid{detail}'
+    message = f'{qualified(kind, group)} "{name}" is invalid{detail}'
     return make(422, "Invalid", message, name=name, group=group, kind=kind, causes=causes)
 
 
@@ -129,7 +130,7 @@ def bad_request(message: str) -> StatusError:
 
 def forbidden(resource: str, name: str, detail: str, group: str = "", *, causes: Iterable[Cause] = ()) -> StatusError:
     """Empty name: the refusal is about the collection. Empty resource: about the request as a whole."""
-    target = _qualified(resource, group) if resource else ""
+    target = qualified(resource, group) if resource else ""
     prefix = f'{target} "{name}" is forbidden' if name else f"{target} is forbidden" if target else "forbidden"
     return make(403, "Forbidden", f"{prefix}: {detail}", name=name, group=group, kind=resource, causes=causes)
 
@@ -143,6 +144,10 @@ def expired(message: str) -> StatusError:
     return make(410, "Expired", message, details=False)
 
 
+def gone(message: str) -> StatusError:
+    return make(410, "Gone", message, details=False)
+
+
 def too_many_requests(message: str, retry_after_seconds: int = 1, *, causes: Iterable[Cause] = ()) -> StatusError:
     return make(429, "TooManyRequests", message, retry_after_seconds=retry_after_seconds, causes=causes)
 
@@ -152,7 +157,7 @@ def internal(detail: str) -> StatusError:
 
 
 def method_not_supported(resource: str, verb: str, group: str = "") -> StatusError:
-    message = f'{verb} is not supported on resources of kind "{_qualified(resource, group)}"'
+    message = f'{verb} is not supported on resources of kind "{qualified(resource, group)}"'
     return make(405, "MethodNotAllowed", message, group=group, kind=resource)
 
 
@@ -166,8 +171,8 @@ def not_acceptable(accepted: Iterable[str]) -> StatusError:
     return make(406, "NotAcceptable", message)
 
 
-def request_entity_too_large(detail: str) -> StatusError:
-    return make(413, "RequestEntityTooLarge", f"Request entity too large: {detail}", details=False)
+def request_entity_too_large(message: str) -> StatusError:
+    return make(413, "RequestEntityTooLarge", message, details=False)
 
 
 def timeout(detail: str, retry_after_seconds: int = 0) -> StatusError:
@@ -176,7 +181,7 @@ def timeout(detail: str, retry_after_seconds: int = 0) -> StatusError:
 
 def server_timeout(resource: str, verb: str, retry_after_seconds: int = 0, group: str = "") -> StatusError:
     message = (
-        f"The {verb} operation against {_qualified(resource, group)} could not be completed at this time, "
+        f"The {verb} operation against {qualified(resource, group)} could not be completed at this time, "
         "please try again."
     )
     return make(
@@ -191,7 +196,7 @@ def service_unavailable(message: str) -> StatusError:
 # --- field errors -------------------------------------------------------------------------------------------------
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A value as Kubernetes prints it: text quoted, the rest as JSON."""
     if value is None:
         return "null"
@@ -207,30 +212,30 @@ def required(path: str, detail: str = "") -> Cause:
 
 
 def invalid_value(path: str, value: Any, detail: str = "") -> Cause:
-    message = f"Invalid value: {_shown(value)}" + (f": {detail}" if detail else "")
+    message = f"Invalid value: {shown(value)}" + (f": {detail}" if detail else "")
     return Cause(path, "FieldValueInvalid", message)
 
 
 def type_invalid(path: str, value: Any, detail: str) -> Cause:
-    return Cause(path, "FieldValueTypeInvalid", f"Invalid value: {_shown(value)}: {detail}")
+    return Cause(path, "FieldValueTypeInvalid", f"Invalid value: {shown(value)}: {detail}")
 
 
 def not_supported(path: str, value: Any, allowed: Iterable[str]) -> Cause:
     names = ", ".join(f'"{name}"' for name in sorted(allowed))
-    message = f"Unsupported value: {_shown(value)}" + (f": supported values: {names}" if names else "")
+    message = f"Unsupported value: {shown(value)}" + (f": supported values: {names}" if names else "")
     return Cause(path, "FieldValueNotSupported", message)
 
 
 def duplicate(path: str, value: Any) -> Cause:
-    return Cause(path, "FieldValueDuplicate", f"Duplicate value: {_shown(value)}")
+    return Cause(path, "FieldValueDuplicate", f"Duplicate value: {shown(value)}")
 
 
 def forbidden_field(path: str, detail: str = "") -> Cause:
     return Cause(path, "FieldValueForbidden", "Forbidden" + (f": {detail}" if detail else ""))
 
 
-def too_long(path: str, value: Any, max_length: int) -> Cause:
-    return Cause(path, "FieldValueTooLong", f"Too long: must have at most {max_length} bytes")
+def too_long(path: str, maximum: int) -> Cause:
+    return Cause(path, "FieldValueTooLong", f"Too long: must have at most {maximum} bytes")
 
 
 def too_many(path: str, actual: int, max_quantity: int) -> Cause:
@@ -238,7 +243,7 @@ def too_many(path: str, actual: int, max_quantity: int) -> Cause:
 
 
 def not_found_value(path: str, value: Any) -> Cause:
-    return Cause(path, "FieldValueNotFound", f"Not found: {_shown(value)}")
+    return Cause(path, "FieldValueNotFound", f"Not found: {shown(value)}")
 
 
 def internal_cause(path: str, detail: str) -> Cause:
@@ -248,38 +253,38 @@ def internal_cause(path: str, detail: str) -> Cause:
 # --- predicates ---------------------------------------------------------------------------------------------------
 
 
-def _is(error: BaseException, *reasons: str) -> bool:
+def has_reason(error: BaseException, *reasons: str) -> bool:
     return isinstance(error, StatusError) and error.reason in reasons
 
 
 def is_not_found(error: BaseException) -> bool:
-    return _is(error, "NotFound")
+    return has_reason(error, "NotFound")
 
 
 def is_conflict(error: BaseException) -> bool:
-    return _is(error, "Conflict")
+    return has_reason(error, "Conflict")
 
 
 def is_already_exists(error: BaseException) -> bool:
-    return _is(error, "AlreadyExists")
+    return has_reason(error, "AlreadyExists")
 
 
 def is_expired(error: BaseException) -> bool:
-    return _is(error, "Expired", "Gone")
+    return has_reason(error, "Expired", "Gone")
 
 
 def is_invalid(error: BaseException) -> bool:
-    return _is(error, "Invalid")
+    return has_reason(error, "Invalid")
 
 
 def is_forbidden(error: BaseException) -> bool:
-    return _is(error, "Forbidden")
+    return has_reason(error, "Forbidden")
 
 
 def is_too_many_requests(error: BaseException) -> bool:
-    return _is(error, "TooManyRequests")
+    return has_reason(error, "TooManyRequests")
 
 
 def is_unavailable(error: BaseException) -> bool:
     """The server could not be reached or asked to come back: worth a retry."""
-    return _is(error, "ServiceUnavailable", "ServerTimeout", "Timeout", "TooManyRequests")
+    return has_reason(error, "ServiceUnavailable", "ServerTimeout", "Timeout", "TooManyRequests")

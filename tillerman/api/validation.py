@@ -1,5 +1,6 @@
 """Names, labels and annotations: each check returns Kubernetes' messages, none when the text is valid."""
 
+import ipaddress
 import re
 from typing import Final
 
@@ -29,7 +30,7 @@ def _matches(pattern: str, text: str) -> bool:
     return _COMPILED[pattern].fullmatch(text) is not None
 
 
-def _max_length(limit: int) -> str:
+def max_length(limit: int) -> str:
     return f"must be no more than {limit} characters"
 
 
@@ -40,7 +41,7 @@ def _regex_error(message: str, pattern: str, *examples: str) -> str:
 
 def is_dns1123_label(text: str) -> list[str]:
     """Names of namespaces, containers and the like."""
-    errors = [_max_length(63)] if len(text) > 63 else []
+    errors = [max_length(63)] if len(text) > 63 else []
     if not _matches(_DNS1123_LABEL, text):
         if _matches(_DNS1123_SUBDOMAIN, text):
             errors.append("must not contain dots")
@@ -59,7 +60,7 @@ def is_dns1123_label(text: str) -> list[str]:
 
 def is_dns1123_subdomain(text: str) -> list[str]:
     """Names of most objects."""
-    errors = [_max_length(253)] if len(text) > 253 else []
+    errors = [max_length(253)] if len(text) > 253 else []
     if not _matches(_DNS1123_SUBDOMAIN, text):
         errors.append(
             _regex_error(
@@ -74,7 +75,7 @@ def is_dns1123_subdomain(text: str) -> list[str]:
 
 def is_dns1035_label(text: str) -> list[str]:
     """Names of Services."""
-    errors = [_max_length(63)] if len(text) > 63 else []
+    errors = [max_length(63)] if len(text) > 63 else []
     if not _matches(_DNS1035_LABEL, text):
         errors.append(
             _regex_error(
@@ -113,7 +114,7 @@ def is_qualified_name(text: str) -> list[str]:
     if not name:
         errors.append("name part must be non-empty")
     elif len(name) > 63:
-        errors.append(f"name part {_max_length(63)}")
+        errors.append(f"name part {max_length(63)}")
     if not _matches(_QUALIFIED, name):
         errors.append(
             "name part "
@@ -130,7 +131,7 @@ def is_qualified_name(text: str) -> list[str]:
 
 
 def is_label_value(text: str) -> list[str]:
-    errors = [_max_length(63)] if len(text) > 63 else []
+    errors = [max_length(63)] if len(text) > 63 else []
     if not _matches(_LABEL_VALUE, text):
         errors.append(
             _regex_error(
@@ -145,9 +146,9 @@ def is_label_value(text: str) -> list[str]:
     return errors
 
 
-def is_config_map_key(text: str) -> list[str]:
+def is_config_key(text: str) -> list[str]:
     """Keys of ConfigMaps and Secrets."""
-    errors = [_max_length(253)] if len(text) > 253 else []
+    errors = [max_length(253)] if len(text) > 253 else []
     if not _matches(_CONFIG_KEY, text):
         errors.append(
             _regex_error(
@@ -167,7 +168,7 @@ def is_config_map_key(text: str) -> list[str]:
     return errors
 
 
-def is_env_var_name(text: str) -> list[str]:
+def is_env_name(text: str) -> list[str]:
     errors = []
     if not _matches(_ENV_NAME, text):
         errors.append(
@@ -187,6 +188,18 @@ def is_env_var_name(text: str) -> list[str]:
     elif text.startswith(".."):
         errors.append("must not start with '..'")
     return errors
+
+
+is_config_map_key = is_config_key
+is_env_var_name = is_env_name
+
+
+def is_ip(text: str) -> list[str]:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return ["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"]
+    return []
 
 
 def is_port_number(port: int) -> list[str]:
