@@ -4,8 +4,8 @@
 - route_localnet, so that NodePorts answer on 127.0.0.1 (the table's guard keeps everybody else off 127.0.0.0/8);
 - a rule in Docker's DOCKER-USER chain, since Docker drops what is forwarded to its networks from outside.
 
-The first two vanish with the bridge; the rule is removed by `remove_forward_rules`. A netlink socket tells of new ports,
-so that a new pod's port is set up within milliseconds. One task runs `BridgeKeeper.run`.
+The first two vanish with the bridge; `remove_forward_rules` removes the rule. A netlink socket tells of new ports, so
+that a new pod's port is set up within milliseconds. One task runs `BridgeKeeper.run`.
 """
 
 import asyncio
@@ -165,7 +165,9 @@ def allow_forwarding(cidr: ipaddress.IPv4Network, comment: str) -> bool:
         if not iptables("-C", "DOCKER-USER", *rule):
             done = iptables("-I", "DOCKER-USER", *rule) and done
     if not done:
-        log.warning("could not add the forward rules to DOCKER-USER; NodePorts may not be reachable from other machines")
+        log.warning(
+            "could not add the forward rules to DOCKER-USER; NodePorts may not be reachable from other machines"
+        )
     return done
 
 

@@ -28,7 +28,9 @@ ENDPOINTS_PENDING = Gauge(
 SYNC_FAILURES = Counter("tillerman_proxy_sync_failures_total", "Updates of the rules that failed and were retried.")
 PORTS = Gauge("tillerman_proxy_service_ports", "Service ports in the rules.")
 ENDPOINTS = Gauge("tillerman_proxy_endpoints", "Backends in the rules, counted once per Service port.")
-CONNECTIONS = Gauge("tillerman_proxy_userspace_connections", "Connections that the userspace proxy relays.", ["protocol"])
+CONNECTIONS = Gauge(
+    "tillerman_proxy_userspace_connections", "Connections that the userspace proxy relays.", ["protocol"]
+)
 
 DNS_REQUESTS = Counter("coredns_dns_requests_total", "DNS queries.", ["server", "zone", "proto", "family", "type"])
 DNS_RESPONSES = Counter("coredns_dns_responses_total", "DNS responses by code.", ["server", "zone", "rcode"])

@@ -135,7 +135,7 @@ def service_ports(
 
 
 def endpoints_of_port(slices: Iterable[discovery.EndpointSlice], name: str, protocol: str) -> list[Endpoint]:
-    """Every endpoint of the named port, whatever its condition, sorted. A slice may hold a port under its own number."""
+    """Every endpoint of the named port, whatever its condition, sorted. Slices may differ in the port's number."""
     found: dict[Target, Endpoint] = {}
     for slice_ in slices:
         for port in slice_.ports:

@@ -53,6 +53,7 @@ class ServiceWatch:
         *,
         on_service: Callable[[str], object],
         skip: Callable[[ServicePort], bool] = lambda port: False,
+        own_address: Callable[[], str] = str,
     ) -> None:
         self.services: Informer[core.Service] = factory.informer(core.Service)
         self.slices: Informer[discovery.EndpointSlice] = factory.informer(discovery.EndpointSlice)
@@ -61,6 +62,7 @@ class ServiceWatch:
         self.synced = asyncio.Event()
         self._on_service = on_service
         self._skip = skip
+        self._own_address = own_address
         self._by_service: dict[str, set[PortKey]] = {}
         self._dirty: set[str] = set()
         self._triggers: dict[str, list[float]] = {}
@@ -94,8 +96,8 @@ class ServiceWatch:
         return sorted({ip for name in self._local_nodes for ip in self._all_nodes.get(name, ())})
 
     def is_local(self, endpoint: Endpoint) -> bool:
-        """True for endpoints on this machine; those that name no node count as far."""
-        return endpoint.node in self._local_nodes
+        """True for endpoints on this machine. One that names no node counts as far, unless it is this process."""
+        return endpoint.node in self._local_nodes or endpoint.address == self._own_address()
 
     # Handlers: note and return
 

@@ -51,7 +51,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One endpoint of a headless Service: its own name below the Service's, its address, its ports by (name, protocol)."""
+    """One endpoint of a headless Service: its name below the Service's, its address, its (name, protocol, number) ports."""
 
     name: str
     address: str
@@ -73,7 +73,8 @@ class Zone:
             return True
         address = reverse_address(name)
         return address is not None and (
-            any(address in network for network in self._networks) or next(self._names_of(str(address)), None) is not None
+            any(address in network for network in self._networks)
+            or next(self._names_of(str(address)), None) is not None
         )
 
     def answer(self, name: Labels, kind: str) -> Answer:
@@ -89,7 +90,9 @@ class Zone:
             case "pod":
                 return self._pod(name, rest[:-1], kind)
             case "dns-version" if len(rest) == 1:
-                return Answer(records=[Record(".".join(name), "TXT", SERVICE_TTL, f'"{SPECIFICATION}"')] * (kind == "TXT"))
+                return Answer(
+                    records=[Record(".".join(name), "TXT", SERVICE_TTL, f'"{SPECIFICATION}"')] * (kind == "TXT")
+                )
         return Answer("NXDOMAIN")
 
     def start_of_authority(self) -> Record:
@@ -146,7 +149,9 @@ class Zone:
             if found:
                 return self._addresses(name, found, kind, ENDPOINT_TTL)
             # _tcp.web.default.svc exists as the parent of SRV names.
-            if below[0].startswith("_") and any(f"_{(p.protocol or 'TCP').lower()}" == below[0] for p in service.spec.ports):
+            if below[0].startswith("_") and any(
+                f"_{(p.protocol or 'TCP').lower()}" == below[0] for p in service.spec.ports
+            ):
                 return Answer()
         return Answer("NXDOMAIN")
 

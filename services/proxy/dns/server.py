@@ -1,14 +1,13 @@
 """The DNS server: UDP and TCP on one address, answers from the zone or from upstream.
 
-Answers of the zone are kept encoded, by the question's exact bytes, and dropped when the Service they depend on changes.
-A kept answer with several addresses has a few rotations, handed out in turn. Runs in the event loop.
+Answers of the zone are kept encoded, by the question's exact bytes, until the Service they depend on changes. A kept
+answer with several addresses has a few rotations, handed out in turn. Runs in the event loop.
 """
 
 import asyncio
 import socket
 import struct
 import time
-from collections.abc import Callable
 from typing import Any
 
 import dns.edns
@@ -133,7 +132,9 @@ class Resolver:
         external = bool(found.cname)
         if external and kind in ("A", "AAAA"):
             found.records = [*found.records, *await self._follow(found.cname, kind)]
-        limit = 65535 if tcp else (min(max(message.payload, PLAIN_BYTES), EDNS_BYTES) if message.edns >= 0 else PLAIN_BYTES)
+        limit = (
+            65535 if tcp else (min(max(message.payload, PLAIN_BYTES), EDNS_BYTES) if message.edns >= 0 else PLAIN_BYTES)
+        )
         addresses = [r for r in found.records if r.type == "A"]
         turns = min(len(addresses), ROTATIONS) if len(addresses) == len(found.records) else 1
         wires = []
@@ -177,16 +178,16 @@ class Resolver:
         for record in found.additional:
             add(response.additional, record, asked)
         try:
-            return response.to_wire(max_size=limit)
+            return response.to_wire(max_size=limit, want_shuffle=False)
         except dns.exception.TooBig:
             response.additional.clear()
         try:
-            return response.to_wire(max_size=limit)
+            return response.to_wire(max_size=limit, want_shuffle=False)
         except dns.exception.TooBig:
             # The client asks again over TCP.
             response.answer.clear()
             response.flags |= dns.flags.TC
-            return response.to_wire(max_size=limit)
+            return response.to_wire(max_size=limit, want_shuffle=False)
 
     def _keep(self, key: bytes, kept: Kept, service: str | None) -> None:
         if len(self._cache) >= CACHE_ENTRIES:
@@ -216,7 +217,8 @@ def add(section: list[dns.rrset.RRset], record: Record, asked: Any) -> None:
     for rrset in section:
         # An RRset keeps the order in which records are added: that is the rotation.
         if rrset.match(new.name, new.rdclass, new.rdtype, new.covers):
-            rrset.update(new)
+            for item in new:
+                rrset.add(item)
             return
     section.append(new)
 
@@ -319,5 +321,3 @@ def bound(kind: socket.SocketKind, address: str, port: int) -> socket.socket:
         opened.close()
         raise
     return opened
-
-

@@ -55,6 +55,7 @@ class NftablesBackend:
         self._chains: Claims[PortKey, Chain, None] = Claims()
         self._ports: dict[PortKey, ServicePort] = {}
         self._stale = True
+        self._reconfigured = False
 
     async def sync(self, changes: Mapping[PortKey, ServicePort | None]) -> None:
         """Applies the changed ports (None: gone). Raises NetlinkError; the next sync then starts afresh."""
@@ -90,8 +91,12 @@ class NftablesBackend:
         self._elements.set(key, wanted.elements)
         self._chains.set(key, dict.fromkeys(wanted.chains))
         for (name, _), holder in self._elements.contested(key).items():
-            log.warning("two Services claim one address and port; the first keeps it", set=name, service=str(key),
-                        holder=str(holder))
+            log.warning(
+                "two Services claim one address and port; the first keeps it",
+                set=name,
+                service=str(key),
+                holder=str(holder),
+            )
 
     def _update(self, elements: Difference[ElementKey, nf.Data], chains: Difference[Chain, None]) -> None:
         table = self._options.table
@@ -113,7 +118,7 @@ class NftablesBackend:
         messages += element_messages(table, self._elements.all())
         with self._lock:
             self._socket.transact(messages)
-        self._stale = False
+        self._stale = self._reconfigured = False
 
     async def _flush_udp(self, changes: list[tuple[ServicePort | None, ServicePort | None]]) -> None:
         flows = [
@@ -144,6 +149,9 @@ class NftablesBackend:
 
     async def check(self) -> None:
         """Puts the table back when somebody removed it (`nft flush ruleset`)."""
+        if self._reconfigured:
+            await self.sync({})
+            return
         if self._stale or await asyncio.to_thread(self._exists):
             return
         log.warning("the table is gone; putting it back", table=self._options.table)
@@ -154,12 +162,11 @@ class NftablesBackend:
         with self._lock:
             return table_exists(self._socket, self._options.table)
 
-    async def reconfigure(self, options: TableOptions) -> None:
-        """Replaces the table when the options differ from the present ones."""
+    def configure(self, options: TableOptions) -> None:
+        """The next sync or check replaces the table when the options differ from the present ones."""
         if options != self._options:
             self._options = options
-            self._stale = True
-            await self.sync({})
+            self._stale = self._reconfigured = True
 
     async def close(self) -> None:
         """Leaves the table in place: pods keep being served while the proxy restarts."""

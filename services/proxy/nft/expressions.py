@@ -222,7 +222,9 @@ def compare(register: int, value: bytes, *, equal: bool = True) -> bytes:
 
 def mask(register: int, bits: bytes) -> bytes:
     zero = nested(5, attribute(1, b"\0" * len(bits)))
-    return expression("bitwise", u32(1, register), u32(2, register), u32(3, len(bits)), nested(4, attribute(1, bits)), zero)
+    return expression(
+        "bitwise", u32(1, register), u32(2, register), u32(3, len(bits)), nested(4, attribute(1, bits)), zero
+    )
 
 
 def in_network(register: int, network: IPv4Network, *, inside: bool = True) -> list[bytes]:
