@@ -1,5 +1,6 @@
 """Verbs that change a part of an object: scale, set, autoscale, patch, edit, label, annotate."""
 
+import asyncio
 import os
 import subprocess
 import tempfile
@@ -272,7 +273,7 @@ async def edit(session: Session, words: tuple[str, ...]) -> None:
         file = Path(folder) / f"{ref.name}.yaml"
         file.write_text(before)
         editor = os.environ.get("KUBE_EDITOR") or os.environ.get("EDITOR") or "vi"
-        subprocess.run(["sh", "-c", f'{editor} "$0"', str(file)], check=True)
+        await asyncio.to_thread(subprocess.run, ["sh", "-c", f'{editor} "$0"', str(file)], check=True)
         after = file.read_text()
     if after == before:
         click.echo("Edit cancelled, no changes made.")

@@ -50,9 +50,8 @@ def verb(function: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
         ctx: click.Context, namespace: str | None, kubeconfig: str | None, context: str | None, **options: Any
     ) -> None:
         given = dict(ctx.find_root().obj or {})
-        for name, value in (("namespace", namespace), ("kubeconfig", kubeconfig), ("context", context)):
-            if value:
-                given[name] = value
+        said = {"namespace": namespace, "kubeconfig": kubeconfig, "context": context}
+        given |= {name: value for name, value in said.items() if value}
 
         async def run() -> Any:
             async with connect(given) as session:
