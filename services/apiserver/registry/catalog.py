@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from services.apiserver.cache.hub import CacheHub
 from services.apiserver.registry.resource import Resource
 from tillerman.api.scheme import SCHEME, ResourceInfo
-from tillerman.api.status import path_not_found
+from tillerman.api.status import no_such_path
 
 
 class Catalog:
@@ -32,9 +32,9 @@ class Catalog:
             return found
         info = self._infos.get((api_version, resource))
         if info is None or info.etcd_prefix is None or info.same_storage_as:
-            raise path_not_found()
+            raise no_such_path()
         if api_version in _older_versions(info):
-            raise path_not_found()
+            raise no_such_path()
         found = self._made[api_version, resource] = Resource(info, self.hub)
         return found
 

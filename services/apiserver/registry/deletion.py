@@ -211,7 +211,7 @@ def check_options(options: meta_v1_pb2.DeleteOptions) -> None:
     if options.dryRun and list(options.dryRun) != ["All"]:
         causes.append(not_supported("dryRun", list(options.dryRun), ("All",)))
     if causes:
-        raise invalid(("meta.k8s.io", "DeleteOptions"), "", causes)
+        raise invalid("DeleteOptions.meta.k8s.io", "", causes)
 
 
 def check_preconditions(resource: Resource, obj: Any, options: meta_v1_pb2.DeleteOptions) -> None:

@@ -294,9 +294,9 @@ class Reader:
         index: IndexKey = (
             ("namespace", selection.namespace) if resource.namespaced and selection.namespace else ("", "")
         )
-        name = selection.name or fields.value_of("metadata.name")
+        name = selection.name or fields.required("metadata.name")
         rest = FieldSelector(tuple(r for r in fields.requirements if r[:2] != ("metadata.name", "=")))
-        node = fields.value_of("spec.nodeName")
+        node = fields.required("spec.nodeName")
         tests: list[Callable[[Entry], bool]] = []
         if name is not None and name != "":
             index = ("name", name)
@@ -347,7 +347,7 @@ def parse_revision(text: str) -> int:
     """Raises Invalid: a resourceVersion is a decimal number."""
     if not text.isascii() or not text.isdecimal():
         cause = invalid_value("resourceVersion", text, f'strconv.ParseUint: parsing "{text}": invalid syntax')
-        raise invalid(("meta.k8s.io", "ListOptions"), "", [cause])
+        raise invalid("ListOptions.meta.k8s.io", "", [cause])
     return int(text)
 
 
@@ -379,7 +379,7 @@ def _check_match(resource: Resource, options: ListOptions) -> None:
             forbidden_field("resourceVersionMatch", 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"')
         )
     if causes:
-        raise invalid(("meta.k8s.io", "ListOptions"), "", causes)
+        raise invalid("ListOptions.meta.k8s.io", "", causes)
 
 
 def encode_continue(revision: int, last: str) -> str:

@@ -27,7 +27,7 @@ from tillerman.api.status import (
     internal,
     make,
     method_not_supported,
-    path_not_found,
+    no_such_path,
     request_entity_too_large,
     service_unavailable,
 )
@@ -117,7 +117,7 @@ def status_of(error: StorageError) -> StatusError:
     if isinstance(error, StorageUnavailable):
         return service_unavailable(str(error))
     if isinstance(error, RequestTooLarge):
-        return request_entity_too_large(str(error))
+        return request_entity_too_large(f"Request entity too large: {error}")
     if isinstance(error, NoSpace):
         return make(507, "InsufficientStorage", str(error))
     return internal(str(error))
@@ -160,10 +160,10 @@ class Registry:
         """The handler; None where the subresource is the object itself. Raises NotFound."""
         name = target.subresource
         if name not in resource.info.subresources:
-            raise path_not_found()
+            raise no_such_path()
         handler = self._subresources.get((target.resource, name)) or self._subresources.get(("*", name))
         if handler is None and name not in OF_OBJECT:
-            raise path_not_found()
+            raise no_such_path()
         return handler
 
     @translated

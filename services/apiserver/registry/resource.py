@@ -32,7 +32,7 @@ class Resource:
         self.name = info.resource
         self.namespaced = info.namespaced
         self.prefix = info.etcd_prefix or ""
-        self.group_kind = (info.group, info.kind)
+        self.group_kind = info.group_kind
         self.extract = extractor(info.api_version, info.resource)
         self.framer = self._make_framer()
         self.cache: ResourceCache = hub.add(self.prefix, self.framer, node_of=self._node_of())

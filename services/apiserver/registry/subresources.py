@@ -11,10 +11,10 @@ from services.apiserver.registry.reading import Reader
 from services.apiserver.registry.registry import BaseSubresource, Target
 from services.apiserver.registry.resource import Resource
 from services.apiserver.registry.writing import Writer
-from tillerman.api import codec, selectors
+from tillerman.api import codec, selectors, times
 from tillerman.api.meta import set_condition
 from tillerman.api.status import bad_request, conflict, invalid, invalid_value, not_supported, required
-from tillerman.pb.k8s import autoscaling_v1_pb2, meta_v1_pb2
+from tillerman.pb.k8s import autoscaling_v1_pb2, core_v1_pb2, meta_v1_pb2
 
 try:
     from services.apiserver import patch as patches
@@ -76,7 +76,8 @@ def shown(name: str) -> str:
 
 
 def set_scheduled(pod: Any) -> None:
-    set_condition(pod.status.conditions, "PodScheduled", "True")
+    condition = core_v1_pb2.PodCondition(type="PodScheduled", status="True", lastTransitionTime=times.now())
+    set_condition(pod.status.conditions, condition)
 
 
 class Finalize(BaseSubresource):
@@ -144,7 +145,7 @@ class Scale(BaseSubresource):
                 raise conflict(resource.name, target.name, resource.group, detail)
             if body.spec.replicas < 0:
                 cause = invalid_value("spec.replicas", body.spec.replicas, "must be greater than or equal to 0")
-                raise invalid(("autoscaling", "Scale"), target.name, [cause])
+                raise invalid("Scale.autoscaling", target.name, [cause])
             obj.spec.replicas = body.spec.replicas
             return obj
 
@@ -165,7 +166,7 @@ def scale_of(obj: Any) -> autoscaling_v1_pb2.Scale:
     parsed = (
         selectors.from_message(selector)
         if isinstance(selector, meta_v1_pb2.LabelSelector)
-        else selectors.from_labels(dict(selector))
+        else selectors.from_map(dict(selector))
     )
     scale.status.selector = str(parsed)
     return scale

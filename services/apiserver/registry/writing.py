@@ -275,7 +275,7 @@ class Writer:
         try:
             return await self._store.put(key, resource.store_value(raw), expected=expected, ttl_seconds=ttl)
         except RequestTooLarge as error:
-            message = f'{resource.info.group_resource} "{name}": {error}'
+            message = f'Request entity too large: {resource.info.group_resource} "{name}": {error}'
             raise request_entity_too_large(message) from error
 
 

@@ -1,7 +1,7 @@
 """Group commit: writes that wait at the same moment go to etcd as one transaction of nested transactions.
 
 Each write keeps its own compare and its own outcome. At most ``MAX_OPERATIONS`` writes and ``MAX_BYTES`` travel in one
-transaction, never two of one key (etcd refuses that), and at most ``MAX_IN_FLIGHT`` transactions are under way; a write that
+transaction, never two of one key (etcd refuses that; writes of one key also keep their order), and at most ``MAX_IN_FLIGHT`` transactions are under way; a write that
 is alone goes at once and alone. The price is that the writes of one batch share one revision: the watch side hands on all
 events of one revision together (see ``storage.feed``).
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass, field
+from functools import partial
 
 from services.apiserver.storage.errors import StorageUnavailable
 from services.apiserver.storage.etcd import EtcdClient
@@ -56,6 +57,7 @@ class GroupCommitter:
         self._max_in_flight = max_in_flight
         self._waiting: deque[_Pending] = deque()
         self._in_flight = 0
+        self._keys_in_flight: set[bytes] = set()
         self._pump_scheduled = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -85,12 +87,15 @@ class GroupCommitter:
             if not batch:
                 return
             self._in_flight += 1
+            keys = {pending.write.key for pending in batch}
+            self._keys_in_flight |= keys
             task = asyncio.get_running_loop().create_task(self._commit(batch), name="group-commit")
             self._tasks.add(task)
-            task.add_done_callback(self._committed)
+            task.add_done_callback(partial(self._committed, keys))
 
-    def _committed(self, task: asyncio.Task[None]) -> None:
+    def _committed(self, keys: set[bytes], task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        self._keys_in_flight -= keys
         self._in_flight -= 1
         self._pump()
 
@@ -108,7 +113,7 @@ class GroupCommitter:
             if batch and size + length > MAX_BYTES:
                 self._waiting.appendleft(pending)
                 break
-            if write.key in keys:
+            if write.key in keys or write.key in self._keys_in_flight:
                 later.append(pending)
                 continue
             keys.add(write.key)
