@@ -214,7 +214,7 @@ class FieldSelector:
         """`get` returns the object's value of a path, "" when it is not set."""
         return all((get(path) == value) == (operator == "=") for path, operator, value in self.requirements)
 
-    def value_of(self, path: str) -> str | None:
+    def required(self, path: str) -> str | None:
         """The value that `path` must be equal to, if there is such a requirement."""
         return next((value for p, operator, value in self.requirements if p == path and operator == "="), None)
 
