@@ -294,9 +294,9 @@ class Reader:
         index: IndexKey = (
             ("namespace", selection.namespace) if resource.namespaced and selection.namespace else ("", "")
         )
-        name = selection.name or fields.required("metadata.name")
+        name = selection.name or _equal_to(fields, "metadata.name")
         rest = FieldSelector(tuple(r for r in fields.requirements if r[:2] != ("metadata.name", "=")))
-        node = fields.required("spec.nodeName")
+        node = _equal_to(fields, "spec.nodeName")
         tests: list[Callable[[Entry], bool]] = []
         if name is not None and name != "":
             index = ("name", name)
@@ -328,6 +328,10 @@ class Reader:
                 await self._feed.wait_for(revision)
         except TimeoutError as error:
             raise too_large_revision(revision, self._feed.revision) from error
+
+
+def _equal_to(fields: FieldSelector, wanted: str) -> str | None:
+    return next((value for path, op, value in fields.requirements if path == wanted and op == "="), None)
 
 
 def parse_selectors(selection: Selection) -> tuple[LabelSelector, FieldSelector]:

@@ -163,10 +163,8 @@ def scale_of(obj: Any) -> autoscaling_v1_pb2.Scale:
     scale.spec.replicas = obj.spec.replicas
     scale.status.replicas = obj.status.replicas
     selector = obj.spec.selector
-    parsed = (
-        selectors.from_message(selector)
-        if isinstance(selector, meta_v1_pb2.LabelSelector)
-        else selectors.from_map(dict(selector))
-    )
-    scale.status.selector = str(parsed)
+    if isinstance(selector, meta_v1_pb2.LabelSelector):
+        scale.status.selector = str(selectors.from_message(selector))
+    else:
+        scale.status.selector = ",".join(f"{name}={value}" for name, value in sorted(selector.items()))
     return scale
