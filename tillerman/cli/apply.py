@@ -78,7 +78,8 @@ async def apply_on_server(
 
 
 def namespace_in(obj: Object) -> str | None:
-    return obj["metadata"].get("namespace")
+    namespace: str | None = obj["metadata"].get("namespace")
+    return namespace
 
 
 async def apply_here(session: Session, kind: Kind, obj: Object, dry_run: str, output: str) -> None:

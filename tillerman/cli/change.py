@@ -303,9 +303,9 @@ async def change_metadata(
         client, namespace = client_of(session, ref.kind), namespace_of(session, ref.kind)
         live = await client.get(ref.name, namespace)
         now = live["metadata"].get(field, {})
-        for key, value in changes.items():
-            if value is not None and not overwrite and now.get(key, value) != value:
-                raise ValueError(f"'{key}' already has a value ({now[key]}), and --overwrite is false")
+        taken = [k for k, v in changes.items() if v is not None and now.get(k, v) != v]
+        if taken and not overwrite:
+            raise ValueError(f"'{taken[0]}' already has a value ({now[taken[0]]}), and --overwrite is false")
         if all(now.get(k) == v for k, v in changes.items()):
             show(ref.kind, live, f"not {done}", output, dry_run)
             continue

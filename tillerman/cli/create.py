@@ -53,7 +53,7 @@ def show(kind: Kind, obj: Object, done: str, output: str, dry_run: str = "none")
 @OUTPUT
 @click.option("-n", "--namespace", help="Namespace to work in.")
 @click.pass_context
-def create(ctx: click.Context, files: tuple[str, ...], namespace: str | None, **options: Any) -> None:
+def create(ctx: click.Context, /, files: tuple[str, ...], namespace: str | None, **options: Any) -> None:
     """Make objects: from manifests with -f, or of a kind by its arguments."""
     if namespace:
         ctx.find_root().obj["namespace"] = namespace

@@ -32,7 +32,8 @@ class MapValues(dict[str, FieldDescriptor]):
 def fields_of(schema: Descriptor | None) -> dict[str, FieldDescriptor]:
     """The fields by JSON name, those of inlined messages among them."""
     if schema is not None and schema.GetOptions().map_entry:
-        return MapValues(schema.fields_by_name["value"])
+        value: FieldDescriptor = schema.fields_by_name["value"]
+        return MapValues(value)
     found: dict[str, FieldDescriptor] = {}
     for field in schema.fields if schema else ():
         if field.GetOptions().Extensions[options_pb2.k8s].inline:
@@ -61,7 +62,8 @@ def merge_key(field: FieldDescriptor | None) -> str:
 
 def changes(live: Json, wanted: Json, schema: Descriptor | None) -> Json:
     """What must be set so that live holds all that wanted says."""
-    fields, out = fields_of(schema), {}
+    fields = fields_of(schema)
+    out: Json = {}
     for key, value in wanted.items():
         if key in ("apiVersion", "kind") and key not in fields:
             continue
@@ -101,7 +103,8 @@ def list_changes(key: str, live: list[Any], wanted: list[Any], field: FieldDescr
 
 def removals(original: Json, wanted: Json, live: Json, schema: Descriptor | None) -> Json:
     """What was applied last, is no longer wanted, and is still there."""
-    fields, out = fields_of(schema), {}
+    fields = fields_of(schema)
+    out: Json = {}
     for key, value in original.items():
         if key not in live:
             continue

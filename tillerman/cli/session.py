@@ -46,9 +46,9 @@ def verb(function: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
     @click.option("--context", help="Context of the client configuration.")
     @click.pass_context
     @wraps(function)
-    def callback(
-        ctx: click.Context, namespace: str | None, kubeconfig: str | None, context: str | None, **options: Any
-    ) -> None:
+    def callback(*positional: Any, **options: Any) -> None:
+        (ctx,) = positional
+        namespace, kubeconfig, context = (options.pop(name) for name in ("namespace", "kubeconfig", "context"))
         given = dict(ctx.find_root().obj or {})
         said = {"namespace": namespace, "kubeconfig": kubeconfig, "context": context}
         given |= {name: value for name, value in said.items() if value}
