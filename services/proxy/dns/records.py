@@ -51,7 +51,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One endpoint of a headless Service: its name below the Service's, its address, its (name, protocol, number) ports."""
+    """One endpoint of a headless Service: its name below the Service, address, and (name, protocol, number) ports."""
 
     name: str
     address: str

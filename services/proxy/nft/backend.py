@@ -50,6 +50,7 @@ class NftablesBackend:
     def __init__(self, options: TableOptions) -> None:
         self._options = options
         self._socket = NetlinkSocket()
+        self._conntrack = NetlinkSocket()
         self._lock = threading.Lock()
         self._elements: Claims[PortKey, ElementKey, nf.Data] = Claims()
         self._chains: Claims[PortKey, Chain, None] = Claims()
@@ -121,13 +122,9 @@ class NftablesBackend:
         self._stale = self._reconfigured = False
 
     async def _flush_udp(self, changes: list[tuple[ServicePort | None, ServicePort | None]]) -> None:
-        flows = [
-            conntrack.StaleFlows.between(before, after)
-            for before, after in changes
-            if (before or after) is not None and "UDP" in {p.key.protocol for p in (before, after) if p is not None}
-        ]
-        if any(flows):
-            await asyncio.to_thread(conntrack.flush, [f for f in flows if f])
+        stale = [found for before, after in changes if (found := conntrack.StaleFlows.between(before, after))]
+        if stale:
+            await asyncio.to_thread(conntrack.flush, self._conntrack, stale)
 
     async def _forget_clients(self, changes: list[tuple[ServicePort | None, ServicePort | None]]) -> None:
         """Clients of a sticky Service whose endpoint is gone get a new one at their next connection."""
@@ -171,6 +168,7 @@ class NftablesBackend:
     async def close(self) -> None:
         """Leaves the table in place: pods keep being served while the proxy restarts."""
         self._socket.close()
+        self._conntrack.close()
 
 
 def element_messages(table: str, wanted: Mapping[ElementKey, nf.Data], *, delete: bool = False) -> list[Message]:

@@ -76,21 +76,17 @@ def packed(address: str) -> bytes:
     return bytes(int(part) for part in address.split("."))
 
 
-def flush(stale: Iterable[StaleFlows | None]) -> int:
+def flush(socket: NetlinkSocket, stale: Iterable[StaleFlows]) -> int:
     """Deletes the stale flows and returns how many there were. Raises NetlinkError."""
-    wanted = [s for s in stale if s is not None]
-    socket = NetlinkSocket()
-    try:
-        found = [flow for flow in flows(socket) if any(s.covers(flow) for s in wanted)]
-        for flow in found:
-            body = nested(TUPLE_ORIGINAL, flow.original) + attribute(ID, flow.identity)
-            try:
-                socket.request(NFNL_SUBSYS_CTNETLINK, Message(DELETE, 0, body, "conntrack entry"))
-            except NetlinkError:
-                pass  # it ended meanwhile
-        return len(found)
-    finally:
-        socket.close()
+    wanted = list(stale)
+    found = [flow for flow in flows(socket) if any(s.covers(flow) for s in wanted)]
+    for flow in found:
+        body = nested(TUPLE_ORIGINAL, flow.original) + attribute(ID, flow.identity)
+        try:
+            socket.request(NFNL_SUBSYS_CTNETLINK, Message(DELETE, 0, body, "conntrack entry"))
+        except NetlinkError:
+            pass  # it ended meanwhile
+    return len(found)
 
 
 def flows(socket: NetlinkSocket) -> Iterator[Flow]:
