@@ -6,7 +6,7 @@ Amounts are milli-units (millicores, thousandths of a byte), as in Kubernetes.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from tillerman.api.meta import get_condition
@@ -153,7 +153,14 @@ def _utilization(usage: Mapping[str, int], requests: Mapping[str, int]) -> int:
     return used * 100 // requested
 
 
-def _replicas(current: int, usage, groups: Groups, fallback, ratio, tolerance: float) -> int:  # type: ignore[no-untyped-def]
+def _replicas(
+    current: int,
+    usage: Mapping[str, int],
+    groups: Groups,
+    fallback: Mapping[str, int],
+    ratio: Callable[[Mapping[str, int]], float],
+    tolerance: float,
+) -> int:
     """Assumes the least favourable usage of pods that do not report, so that neither direction overshoots."""
     first = ratio(usage)
     up_with_unready = bool(groups.unready) and first > 1.0
@@ -161,7 +168,10 @@ def _replicas(current: int, usage, groups: Groups, fallback, ratio, tolerance: f
         return current if abs(1.0 - first) <= tolerance else math.ceil(first * groups.ready)
     assumed = dict(usage)
     if groups.missing:
-        assumed |= fallback if first < 1.0 else dict.fromkeys(groups.missing, 0) if first > 1.0 else {}
+        if first < 1.0:
+            assumed |= fallback
+        elif first > 1.0:
+            assumed |= dict.fromkeys(groups.missing, 0)
     if up_with_unready:
         assumed |= dict.fromkeys(groups.unready, 0)
     second = ratio(assumed)

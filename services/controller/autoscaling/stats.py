@@ -63,7 +63,7 @@ class KubeletStats:
 
     async def close(self) -> None:
         for channel in self._channels.values():
-            await channel.close()
+            await channel.close(None)
         self._channels.clear()
 
     async def _stats(self, node_name: str) -> kubelet_pb2.StatsResponse | None:
