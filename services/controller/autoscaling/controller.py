@@ -53,9 +53,8 @@ class HorizontalPodAutoscalerController(Controller):
         self._recorder = context.recorder("horizontal-pod-autoscaler")
         self._autoscalers = self.informer(autoscaling.HorizontalPodAutoscaler)
         self._pods = self.informer(core.Pod)
-        self._stats = KubeletStats(
-            nodes=self.informer(core.Node), options=options, clock=context.clock, log=context.log
-        )
+        nodes = self.informer(core.Node)
+        self._stats = KubeletStats(nodes=nodes, options=options, clock=context.clock, log=context.log)
         self._histories: dict[str, History] = {}
         self._caution = Caution(
             options.horizontal_pod_autoscaler_cpu_initialization_period,
@@ -214,9 +213,7 @@ class HorizontalPodAutoscalerController(Controller):
             message = f"the HPA was unable to compute the replica count: {text}"
             self._condition(autoscaler, "ScalingActive", "False", reason, message)
             self._recorder.event(autoscaler, "Warning", reason, text)
-            raise MetricsError(
-                f"invalid metrics (1 invalid out of {len(autoscaler.spec.metrics)}), first error is: {text}"
-            )
+            raise MetricsError(f"invalid metrics (of {len(autoscaler.spec.metrics)}), first error is: {text}")
         message = f"the HPA was able to successfully calculate a replica count from {best.title}"
         self._condition(autoscaler, "ScalingActive", "True", "ValidMetricFound", message)
         return judged, best

@@ -57,9 +57,7 @@ def wanted_of(spec: autoscaling.MetricSpec) -> Wanted:
     if spec.type == "ContainerResource":
         source = spec.containerResource
         return Wanted(source.name, source.container, source.target)
-    raise MetricsError(
-        f'metric source type "{spec.type}" needs a metrics adapter; Resource and ContainerResource do not'
-    )
+    raise MetricsError(f'metric source type "{spec.type}" needs a metrics adapter, and there is none')
 
 
 def judge(

@@ -93,11 +93,7 @@ class GarbageCollector(Controller):
         for kind in sorted(kinds - self._kinds.keys()):
             informer = metadata_informer(self.client, kind, self.clock)
             put = partial(self._put, kind)
-            informer.add_handler(
-                on_add=put,
-                on_update=lambda _, obj, put=put: put(obj),
-                on_delete=lambda obj: self._removed(obj.metadata.uid),
-            )
+            informer.add_handler(on_add=put, on_update=partial(_newer, put), on_delete=self._gone)
             fresh.append(informer)
             self._kinds[kind] = group.create_task(informer.run(), name=f"garbage-{kind.resource}")
         if not self._all_synced.is_set():
@@ -118,6 +114,9 @@ class GarbageCollector(Controller):
     def _put(self, kind: Kind, obj: Any) -> None:
         for uid in self._graph.put(node_from(kind, obj.metadata)):
             self.queue.add(uid)
+
+    def _gone(self, obj: Any) -> None:
+        self._removed(obj.metadata.uid)
 
     def _removed(self, uid: str) -> None:
         self._note_absent(uid)
@@ -227,6 +226,10 @@ class GarbageCollector(Controller):
     async def _patch(self, node: Node, metadata: dict[str, Any]) -> None:
         patch = {"metadata": {"uid": node.uid, "resourceVersion": node.resource_version, **metadata}}
         await metadata_resource(self.client, node.kind).patch(node.name, node.namespace or None, patch, type="merge")
+
+
+def _newer(put: Callable[[Any], None], _: Any, new: Any) -> None:
+    put(new)
 
 
 def _as_dict(reference: Any) -> dict[str, Any]:

@@ -78,7 +78,8 @@ def test_a_change_touches_only_its_slice() -> None:
     pods[3].status.conditions[0].status = "False"
     plan = packed(service(), pods, slices)
     assert (len(plan.create), len(plan.update), len(plan.delete)) == (0, 1, 0)
-    plan = packed(service(), pods[:100] + [pod(900)], slices)
+    pods[3].status.conditions[0].status = "True"
+    plan = packed(service(), [*pods[:100], pod(900)], slices)
     assert (len(plan.create), len(plan.update), len(plan.delete)) == (0, 1, 0)
 
 
