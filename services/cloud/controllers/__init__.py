@@ -1,0 +1,1 @@
+"""The cloud controller manager's controllers: nodes, services, routes; each over one work queue."""
