@@ -1,6 +1,5 @@
 """tiller-cloud-controller-manager: the entry point."""
 
-import socket
 import sys
 from collections.abc import Sequence
 
@@ -19,9 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 async def start(runtime: ServiceRuntime[CloudOptions]) -> None:
     options = runtime.options
-    # The port can be held by one process only: who has it knows that an earlier holder of the name is gone.
-    identity = f"{socket.gethostname()}_{options.bind_address}:{runtime.port}"
-    manager = Manager(client=runtime.client(), clock=runtime.clock, options=options, identity=identity)
+    manager = Manager(client=runtime.client(), clock=runtime.clock, options=options, identity=runtime.identity)
     servicer = CloudServicer(manager.context, manager.balanced_nodes)
     runtime.add_servicer(cloud_pb2_grpc.add_CloudControllerManagerServicer_to_server, servicer)
     runtime.on_shutdown(manager.recorder.flush)

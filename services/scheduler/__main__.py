@@ -5,7 +5,6 @@ its informers warm, so a change of leader costs no relist.
 """
 
 import asyncio
-import socket
 import sys
 from collections.abc import Sequence
 
@@ -69,8 +68,6 @@ async def start(runtime: ServiceRuntime[SchedulerOptions]) -> None:
             client,
             "kube-scheduler" if options.scheduler_name == "default-scheduler" else options.scheduler_name,
             identity=runtime.identity,
-            # The port can be held by one process only: who has it knows that an earlier holder of the name is gone.
-            identity=f"{socket.gethostname()}_{options.bind_address}:{runtime.port}",
             lease_seconds=options.leader_elect_lease_duration,
             renew=options.leader_elect_renew_deadline,
             retry=options.leader_elect_retry_period,
