@@ -147,7 +147,7 @@ class LeaderElector:
                 self._observe(await self._leases.create(lease))
             except Exception as refusal:
                 if is_already_exists(refusal):
-                    return False
+                    return await self._still_ours()
                 raise
             return True
         self._observe(lease)
@@ -162,12 +162,12 @@ class LeaderElector:
             self._observe(await self._leases.update(wanted))
         except Exception as refusal:
             if is_conflict(refusal):
-                return False if holder != self.identity else await self._still_ours()
+                return await self._still_ours()
             raise
         return True
 
     async def _still_ours(self) -> bool:
-        """Our renewal conflicted: something else touched the Lease (a label, say), or it is taken."""
+        """Our write came second: to another candidate's, or to one that left the Lease with us (a label, say)."""
         lease = await self._leases.get(self._name, self._namespace)
         self._observe(lease)
         return lease.spec.holderIdentity == self.identity
