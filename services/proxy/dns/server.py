@@ -8,7 +8,7 @@ import asyncio
 import socket
 import struct
 import time
-from typing import Any
+from typing import Any, cast
 
 import dns.edns
 import dns.exception
@@ -260,8 +260,7 @@ class DnsServer(asyncio.DatagramProtocol):
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._udp = transport
+        self._udp = cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, data: bytes, address: Any) -> None:
         kept = self._resolver.answer_now(data)

@@ -8,6 +8,7 @@ connections outlive their backend's removal from the Service, as the kernel's do
 import asyncio
 import socket
 from collections.abc import Callable
+from typing import cast
 
 from services.proxy import metrics
 from services.proxy.userspace.balancer import Balancer
@@ -25,8 +26,7 @@ class Pipe(asyncio.Protocol):
         self._ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         if self.peer is not None and self.peer.transport is not None:

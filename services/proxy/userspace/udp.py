@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from services.proxy import metrics
 from services.proxy.model import Target
@@ -34,13 +34,13 @@ class Flow(asyncio.DatagramProtocol):
             self._relay.drop(self._client, self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
+        # uvloop's transports are no subclasses of asyncio's.
+        self._transport = cast(asyncio.DatagramTransport, transport)
         if self._closed:
-            transport.abort()
+            self._transport.abort()
             return
-        self._transport = transport
         for datagram in self._waiting:
-            transport.sendto(datagram)
+            self._transport.sendto(datagram)
         self._waiting.clear()
 
     def send(self, data: bytes) -> None:
@@ -80,8 +80,7 @@ class UdpRelay(asyncio.DatagramProtocol):
         await asyncio.get_running_loop().create_datagram_endpoint(lambda: self, local_addr=(address, port))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        self._transport = cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, data: bytes, address: Client) -> None:
         flow = self._flows.get(address)
