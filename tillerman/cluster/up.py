@@ -59,7 +59,7 @@ def create(options: Options, folder: Path, say: Callable[[str], None]) -> Plan:
     runtime = choose_runtime(options.runtime, say)
     etcd_binary = find_etcd(say)
     nodes = [f"node-{i + 1}" for i in range(options.nodes)]
-    loopback = runtime == "process" or os.geteuid() != 0
+    loopback = runtime != "docker" or os.geteuid() != 0
     proxy_mode = choose_proxy(options.proxy_mode, runtime)
     try:
         slot = network.free_slot(loopback=loopback)
