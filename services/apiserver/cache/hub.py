@@ -27,8 +27,7 @@ class CacheHub:
         cache = self._caches.get(prefix)
         if cache is None:
             cache = ResourceCache(prefix, framer, node_of=node_of)
-            known = self._unclaimed.pop(prefix, {})
-            cache.reset(self.revision, [(key, value, rev) for key, (value, rev) in known.items()])
+            cache.reset(self.revision, self._claim(prefix))
             self._caches[prefix] = cache
         return cache
 
@@ -80,6 +79,12 @@ class CacheHub:
                 self._unclaimed[_prefix_of(key)[1]][key] = (value, revision)
         self.events_total += len(events)
         self.revision = revision
+
+    def _claim(self, prefix: str) -> list[tuple[str, bytes, int]]:
+        """Takes what is known under a prefix out of the unclaimed. Their groups go two levels deep, so the keys of a
+        namespaced resource are in a group per namespace."""
+        claimed = [group for group in self._unclaimed if group.startswith(prefix)]
+        return [(key, value, rev) for group in claimed for key, (value, rev) in self._unclaimed.pop(group).items()]
 
     def _claimed_prefix(self, key: str) -> str | None:
         one, two = _prefix_of(key)
