@@ -23,6 +23,7 @@ from tillerman.client import (
     InformerFactory,
     LeaderElector,
 )
+from tillerman.pb.k8s import coordination_v1_pb2 as coordination
 from tillerman.pb.k8s import core_v1_pb2 as core
 
 
@@ -266,3 +267,16 @@ async def test_batches_have_an_outcome_each_and_dicts_travel_as_json(apiserver_p
                 field_validation="Strict",
             )
         assert 'unknown field "dta"' in str(refused.value)
+
+
+async def test_an_object_is_found_after_each_restart_of_the_api_server(apiserver_process: ApiserverProcess) -> None:
+    async with asyncio.timeout(60), apiserver_process.client() as client:
+        leases = client.resource(coordination.Lease)
+        lease = coordination.Lease()
+        lease.metadata.name, lease.metadata.namespace = "kept", "kube-system"
+        await leases.create(lease)
+        for _ in range(3):
+            await apiserver_process.kill()
+            await apiserver_process.start()
+            assert (await leases.get("kept", "kube-system")).metadata.name == "kept"
+            assert "kept" in [found.metadata.name for found in (await leases.list("kube-system")).items]
