@@ -1,0 +1,99 @@
+"""Tables: what `get` shows of an object, one cell per column, for the CLI and for the HTTP front's Table.
+
+Pure functions: message and the present in, cells out. The column definitions are the scheme's.
+"""
+
+from collections.abc import Callable, Iterable
+from importlib import import_module
+from typing import Any, Final
+
+from google.protobuf.message import Message
+
+from tillerman.api import times
+from tillerman.api.printers.ages import age
+from tillerman.api.scheme import SCHEME, Column, ResourceInfo
+
+Cell = str | int | bool
+Printer = Callable[[Any, float], list[Cell]]
+
+# proto package -> modules of this package that hold its printers (each has PRINTERS: kind -> function)
+_MODULES: Final = {
+    "k8s.io.api.core.v1": ("pods", "core", "services"),
+    "k8s.io.api.apps.v1": ("workloads",),
+    "k8s.io.api.batch.v1": ("workloads",),
+    "k8s.io.api.autoscaling.v1": ("autoscaling",),
+    "k8s.io.api.autoscaling.v2": ("autoscaling",),
+    "k8s.io.api.discovery.v1": ("services",),
+    "k8s.io.api.networking.v1": ("services",),
+    "k8s.io.api.events.v1": ("core",),
+    "k8s.io.api.storage.v1": ("storage",),
+}
+_OTHERS: Final = ("policy", "storage")
+_NAME_AND_AGE: Final = (Column("Name", "string", False), Column("Age", "string", False))
+# Kinds whose columns the resource table does not list.
+_COLUMNS: Final = {
+    "MutatingWebhookConfiguration": ("Name", "Webhooks", "Age"),
+    "ValidatingWebhookConfiguration": ("Name", "Webhooks", "Age"),
+    "CSINode": ("Name", "Drivers", "Age"),
+    "VolumeAttachment": ("Name", "Attacher", "PV", "Node", "Attached", "Age"),
+}
+_found: dict[str, Printer] = {}
+
+
+def columns_of(info: ResourceInfo) -> tuple[Column, ...]:
+    """The columns of a resource's table, wide ones included."""
+    if info.columns:
+        return info.columns
+    names = _COLUMNS.get(info.kind)
+    return tuple(Column(name, "string", False) for name in names) if names else _NAME_AND_AGE
+
+
+def cells(obj: Message, now: float) -> list[Cell]:
+    """One cell per column of columns_of(); `now` in epoch seconds."""
+    name = obj.DESCRIPTOR.full_name
+    printer = _found.get(name)
+    if printer is None:
+        printer = _found[name] = _find(name)
+    return printer(obj, now)
+
+
+def _find(full_name: str) -> Printer:
+    package, _, kind = full_name.rpartition(".")
+    for module in (*_MODULES.get(package, ()), *_OTHERS):
+        printers: dict[str, Printer] = import_module(f"tillerman.api.printers.{module}").PRINTERS
+        if kind in printers:
+            return printers[kind]
+    try:
+        columns = columns_of(SCHEME.by_kind(*SCHEME.kind_of_name(full_name)))
+    except LookupError:
+        columns = _NAME_AND_AGE
+    return _created_at if columns[-1].name == "Created At" else _name_and_age
+
+
+def _name_and_age(obj: Any, now: float) -> list[Cell]:
+    return [obj.metadata.name, age(obj.metadata.creationTimestamp, now)]
+
+
+def _created_at(obj: Any, now: float) -> list[Cell]:
+    return [obj.metadata.name, times.rfc3339(obj.metadata.creationTimestamp)]
+
+
+def custom_cells(obj: dict[str, Any], columns: Iterable[tuple[str, str, str]], now: float) -> list[Cell]:
+    """Cells of a custom resource. `columns` are (name, type, JSONPath), as its definition lists them."""
+    from tillerman.api.jsonpath import find
+
+    out: list[Cell] = []
+    for _, kind, path in columns:
+        values = find(path, obj)
+        if not values:
+            out.append("")
+        elif kind == "date":
+            try:
+                out.append(age(times.parse_rfc3339(str(values[0])), now))
+            except ValueError:
+                out.append("<invalid>")
+        elif isinstance(values[0], (str, int, bool)):
+            out.append(values[0])
+        else:
+            out.append(str(values[0]))
+    return out
