@@ -7,15 +7,22 @@ import contextlib
 import ipaddress
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from services.apiserver.admission.chain import Chain
 from services.apiserver.admission.namespaces import NamespaceLifecycle
+from services.apiserver.admission.pods import DefaultTolerations, Priority, ServiceAccounts
+from services.apiserver.allocation.ranges import RangeAllocator, address_range, port_range
+from services.apiserver.allocation.services import ServiceAllocator
 from services.apiserver.auth.authorize import AlwaysAllow, AuthorizerChain
+from services.apiserver.auth.reviews import reviews
+from services.apiserver.auth.tokens import ServiceAccountTokens, TokenKeys, TokenRequest
 from services.apiserver.cache.hub import ROOT, CacheHub
 from services.apiserver.fronts.instrument import Instrument
 from services.apiserver.options import ApiserverOptions
 from services.apiserver.registry.catalog import Catalog
 from services.apiserver.registry.deletion import Deleter
+from services.apiserver.registry.eviction import Eviction
 from services.apiserver.registry.patching import Patcher
 from services.apiserver.registry.reading import Reader
 from services.apiserver.registry.registry import Registry, Subresource
@@ -37,6 +44,8 @@ class Apiserver:
     catalog: Catalog
     authorizer: AuthorizerChain
     instrument: Instrument
+    tokens: ServiceAccountTokens
+    services: ServiceAllocator
 
 
 def etcd_client(options: ApiserverOptions, instrument: Instrument) -> EtcdClient:
@@ -53,27 +62,65 @@ def assemble(options: ApiserverOptions, instrument: Instrument) -> Apiserver:
     feed = Feed(store.client, hub, prefix=ROOT.encode())
     catalog = Catalog(hub)
     reader = Reader(store=store, feed=feed)
-    admission = Chain([NamespaceLifecycle(catalog, reader)])
-    writer = Writer(store=store, reader=reader, admission=admission, hooks={}, event_ttl=int(options.event_ttl))
+    admission = Chain(
+        [
+            NamespaceLifecycle(catalog, reader),
+            ServiceAccounts(catalog, reader, require=False),
+            DefaultTolerations(),
+            Priority(catalog),
+        ]
+    )
+    services = service_allocator(options, store)
+    writer = Writer(
+        store=store,
+        reader=reader,
+        admission=admission,
+        hooks={("", "services"): services},
+        event_ttl=int(options.event_ttl),
+    )
+    deleter = Deleter(reader=reader, writer=writer, admission=admission)
     authorizer = AuthorizerChain([AlwaysAllow()])
+    keys = token_keys(options)
+    tokens = ServiceAccountTokens(keys, catalog)
+    binding = Binding(writer)
     subresources: dict[tuple[str, str], Subresource] = {
-        ("pods", "binding"): Binding(writer),
+        ("pods", "binding"): binding,
+        ("pods", "eviction"): Eviction(catalog=catalog, reader=reader, writer=writer, deleter=deleter),
         ("namespaces", "finalize"): Finalize(writer),
+        ("serviceaccounts", "token"): TokenRequest(keys=keys, catalog=catalog, reader=reader),
         ("*", "scale"): Scale(reader, writer),
     }
     registry = Registry(
         catalog=catalog,
         reader=reader,
         writer=writer,
-        deleter=Deleter(reader=reader, writer=writer, admission=admission),
+        deleter=deleter,
         patcher=Patcher(writer=writer),
         authorizer=authorizer,
         subresources=subresources,
-        virtual={},
+        virtual=reviews(catalog=catalog, binding=binding, authorizer=authorizer, tokens=tokens),
     )
     for info in catalog.infos():
         instrument.allow(info.api_version, info.resource)
-    return Apiserver(registry, store, feed, hub, catalog, authorizer, instrument)
+    instrument.observe_storage(hub)
+    return Apiserver(registry, store, feed, hub, catalog, authorizer, instrument, tokens, services)
+
+
+def service_allocator(options: ApiserverOptions, store: Store) -> ServiceAllocator:
+    addresses = address_range(options.service_cluster_ip_range)
+    ports = port_range(options.service_node_port_range)
+    return ServiceAllocator(
+        addresses=RangeAllocator(store, "/registry/ranges/serviceips", addresses),
+        ports=RangeAllocator(store, "/registry/ranges/servicenodeports", ports),
+    )
+
+
+def token_keys(options: ApiserverOptions) -> TokenKeys:
+    return TokenKeys(
+        signing=options.service_account_signing_key_file,
+        verifying=[Path(path) for path in options.service_account_key_file],
+        issuer=options.service_account_issuer,
+    )
 
 
 @contextlib.asynccontextmanager

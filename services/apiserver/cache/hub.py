@@ -32,20 +32,17 @@ class CacheHub:
         return cache
 
     def remove(self, prefix: str) -> None:
-        """Ends a resource's cache and its watches; its keys go back to the unclaimed."""
+        """Ends a resource's cache and its watches. What is stored is forgotten: add it again only when it is empty."""
         cache = self._caches.pop(prefix, None)
         if cache is not None:
             cache.reset(self.revision, [])
 
-    def counts(self) -> dict[str, int]:
-        return {prefix: len(cache.entries) for prefix, cache in self._caches.items()}
-
-    def watchers(self) -> dict[str, int]:
-        return {prefix: cache.watcher_count for prefix, cache in self._caches.items()}
-
-    def unclaimed(self, key: str) -> tuple[bytes, int] | None:
-        """(value, mod_revision) of a key outside the caches, as the allocators' own."""
-        return self._unclaimed.get(_prefix_of(key)[1], {}).get(key)
+    def count(self, prefix: str) -> int:
+        """Objects under a prefix, claimed or not."""
+        cache = self._caches.get(prefix)
+        if cache is not None:
+            return len(cache.entries)
+        return sum(key.startswith(prefix) for key in self._unclaimed[_prefix_of(prefix)[0]])
 
     # -- storage.feed.Sink -----------------------------------------------------------------------------------------
 
@@ -58,7 +55,7 @@ class CacheHub:
             if prefix is not None:
                 groups[prefix].append((key, pair.value, pair.mod_revision))
             else:
-                self._unclaimed[_prefix_of(key)[1]][key] = (pair.value, pair.mod_revision)
+                self._unclaimed[_prefix_of(key)[0]][key] = (pair.value, pair.mod_revision)
         self.revision = revision
         for prefix, cache in self._caches.items():
             cache.reset(revision, groups.get(prefix, []))
@@ -74,9 +71,9 @@ class CacheHub:
             if prefix is not None:
                 self._caches[prefix].apply(key, value, revision)
             elif value is None:
-                self._unclaimed[_prefix_of(key)[1]].pop(key, None)
+                self._unclaimed[_prefix_of(key)[0]].pop(key, None)
             else:
-                self._unclaimed[_prefix_of(key)[1]][key] = (value, revision)
+                self._unclaimed[_prefix_of(key)[0]][key] = (value, revision)
         self.events_total += len(events)
         self.revision = revision
 

@@ -6,15 +6,30 @@ import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
+from services.apiserver.cache.hub import CacheHub
 from services.apiserver.registry.registry import Target
+from tillerman.api.scheme import SCHEME
 
 BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 LABELS = ("verb", "group", "version", "resource", "subresource", "scope")
 MUTATING = frozenset({"POST", "PUT", "PATCH", "DELETE", "DELETECOLLECTION"})
+
+
+def _prefixes() -> list[tuple[str, str]]:
+    return [
+        (info.etcd_prefix, info.group_resource)
+        for info in SCHEME.resources()
+        if info.etcd_prefix and not info.same_storage_as
+    ]
+
+
+def _count(hub: CacheHub, prefix: str) -> float:
+    return float(hub.count(prefix))
 
 
 @dataclass(slots=True)
@@ -61,12 +76,18 @@ class Instrument:
             buckets=BUCKETS,
             registry=registry,
         )
+        self._objects = Gauge("apiserver_storage_objects", "Objects stored.", ("resource",), registry=registry)
         self._known: dict[Any, Any] = {}
         self._resources: set[tuple[str, str]] = set()
 
     def allow(self, api_version: str, resource: str) -> None:
         """Names a resource that is served: it gets labels of its own."""
         self._resources.add((api_version, resource))
+
+    def observe_storage(self, hub: CacheHub) -> None:
+        """Counts the stored objects whenever metrics are read."""
+        for prefix, resource in _prefixes():
+            self._objects.labels(resource).set_function(partial(_count, hub, prefix))
 
     @contextlib.contextmanager
     def request(self, verb: str, target: Target) -> Iterator[Outcome]:

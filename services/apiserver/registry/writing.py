@@ -12,12 +12,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import structlog
+
 from services.apiserver.admission.chain import CREATE, UPDATE, Attributes, Chain
 from services.apiserver.cache.entry import Entry
 from services.apiserver.registry.context import Context
+from services.apiserver.registry.partial import OWN_RULES, restrict
 from services.apiserver.registry.reading import Reader
 from services.apiserver.registry.resource import Resource
-from services.apiserver.storage.errors import RequestTooLarge
+from services.apiserver.storage.errors import RequestTooLarge, StorageError
 from services.apiserver.storage.store import Store
 from tillerman.api import times
 from tillerman.api.status import (
@@ -34,6 +37,8 @@ from tillerman.api.status import (
 SUFFIX_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 MAX_GENERATED_BASE = 58
 ATTEMPTS = 20
+
+log = structlog.get_logger("apiserver.registry")
 
 Mutate = Callable[[Any], Awaitable[Any]]
 Undo = Callable[[], Awaitable[None]]
@@ -213,6 +218,8 @@ class Writer:
         subresource: str,
     ) -> Any:
         new = await mutate(resource.copy(old))
+        if subresource in OWN_RULES:
+            new = restrict(subresource, new, old, resource.copy(old))
         meta = new.metadata
         if meta.uid and meta.uid != old.metadata.uid:
             detail = f"Precondition failed: UID in precondition: {meta.uid}, UID in object meta: {old.metadata.uid}"
@@ -224,7 +231,7 @@ class Writer:
         resource.prepare_for_update(new, old, subresource)
         await self._admission.admit(attributes)
         new = attributes.obj
-        if causes := resource.validate_update(new, old, subresource):
+        if subresource not in OWN_RULES and (causes := resource.validate_update(new, old, subresource)):
             raise invalid(resource.group_kind, name, causes)
         await self._admission.validate(attributes)
         return new
@@ -257,7 +264,7 @@ class Writer:
                 await undo()
             return None, None if outcome.current is None else resource.from_pair(outcome.current)
         if hook:
-            await hook.settle(None if finished else new, old)
+            await self._settle(hook, None if finished else new, old)
         return Written(resource.entry(key, raw, outcome.revision), deleted=finished), None
 
     async def remove(self, resource: Resource, key: str, entry: Entry) -> tuple[Written | None, Entry | None]:
@@ -267,8 +274,15 @@ class Writer:
             return None, None if outcome.current is None else resource.from_pair(outcome.current)
         hook = self._hooks.get((resource.group, resource.name))
         if hook:
-            await hook.settle(None, entry.message())
+            await self._settle(hook, None, entry.message())
         return Written(entry.at(outcome.revision), deleted=True), None
+
+    async def _settle(self, hook: WriteHook, new: Any | None, old: Any) -> None:
+        try:
+            await hook.settle(new, old)
+        except StorageError as error:
+            # The write itself is done; the hook's own repair takes care of the rest.
+            log.warning("could not give back what an object held", name=old.metadata.name, error=str(error))
 
     async def _put(self, resource: Resource, key: str, raw: bytes, *, expected: int, name: str) -> Any:
         ttl = self._event_ttl if resource.name == "events" else 0

@@ -1,0 +1,138 @@
+"""Reviews: resources without storage that answer who somebody is and what they may do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.protobuf.message import Message
+
+from services.apiserver.auth.authorize import AuthorizerChain
+from services.apiserver.auth.tokens import ServiceAccountTokens
+from services.apiserver.registry.catalog import Catalog
+from services.apiserver.registry.context import Context, User
+from services.apiserver.registry.registry import Target, Virtual
+from services.apiserver.registry.subresources import Binding
+from tillerman.api.status import bad_request, invalid, invalid_value, required
+
+AUTHENTICATION, AUTHORIZATION = "authentication.k8s.io/v1", "authorization.k8s.io/v1"
+
+
+def reviews(
+    *, catalog: Catalog, binding: Binding, authorizer: AuthorizerChain, tokens: ServiceAccountTokens
+) -> dict[tuple[str, str], Virtual]:
+    """By (api version, resource)."""
+    access = AccessReview(authorizer)
+    return {
+        ("v1", "bindings"): Bindings(catalog, binding),
+        (AUTHENTICATION, "tokenreviews"): TokenReview(tokens),
+        (AUTHENTICATION, "selfsubjectreviews"): SelfReview(),
+        (AUTHORIZATION, "subjectaccessreviews"): access,
+        (AUTHORIZATION, "localsubjectaccessreviews"): access,
+        (AUTHORIZATION, "selfsubjectaccessreviews"): SelfAccessReview(authorizer),
+    }
+
+
+class Bindings:
+    """POST bindings: the same as pods/binding of the pod that the binding names."""
+
+    def __init__(self, catalog: Catalog, binding: Binding) -> None:
+        self._catalog = catalog
+        self._binding = binding
+
+    async def create(self, target: Target, body: Any, context: Context) -> Message:
+        pod = Target("v1", "pods", target.namespace, body.metadata.name, "binding")
+        return await self._binding.create(self._catalog.get("v1", "pods"), pod, body, context)
+
+
+class TokenReview:
+    def __init__(self, tokens: ServiceAccountTokens) -> None:
+        self._tokens = tokens
+
+    async def create(self, target: Target, body: Any, context: Context) -> Message:
+        if not body.spec.token:
+            raise bad_request("token is required for TokenReview in authentication")
+        body.ClearField("status")
+        user = await self._tokens.user_of(body.spec.token, list(body.spec.audiences))
+        if user is None:
+            body.status.error = "[invalid bearer token, Token has been invalidated]"
+        else:
+            body.status.authenticated = True
+            _fill(body.status.user, user)
+            if body.spec.audiences:
+                body.status.audiences.extend(body.spec.audiences)
+        answer: Message = body
+        return answer
+
+
+class SelfReview:
+    async def create(self, target: Target, body: Any, context: Context) -> Message:
+        _fill(body.status.userInfo, context.user)
+        answer: Message = body
+        return answer
+
+
+class AccessReview:
+    def __init__(self, authorizer: AuthorizerChain) -> None:
+        self._authorizer = authorizer
+
+    async def create(self, target: Target, body: Any, context: Context) -> Message:
+        spec = body.spec
+        _check(body, target)
+        extra = tuple((name, tuple(values.items)) for name, values in spec.extra.items())
+        groups = tuple(spec.groups)
+        _answer(body, User(spec.user, groups, spec.uid, extra), self._authorizer)
+        answer: Message = body
+        return answer
+
+
+class SelfAccessReview:
+    def __init__(self, authorizer: AuthorizerChain) -> None:
+        self._authorizer = authorizer
+
+    async def create(self, target: Target, body: Any, context: Context) -> Message:
+        _check(body, target, needs_user=False)
+        _answer(body, context.user, self._authorizer)
+        answer: Message = body
+        return answer
+
+
+def _check(body: Any, target: Target, *, needs_user: bool = True) -> None:
+    spec = body.spec
+    causes = []
+    both = spec.HasField("resourceAttributes") and spec.HasField("nonResourceAttributes")
+    if both:
+        detail = "cannot be specified in combination with resourceAttributes"
+        causes.append(invalid_value("spec.nonResourceAttributes", "nonResourceAttributes", detail))
+    if not spec.HasField("resourceAttributes") and not spec.HasField("nonResourceAttributes"):
+        detail = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
+        causes.append(invalid_value("spec.resourceAttributes", None, detail))
+    if needs_user and not spec.user and not spec.groups:
+        causes.append(required("spec.user", "at least one of user or group must be specified"))
+    if target.resource == "localsubjectaccessreviews" and spec.resourceAttributes.namespace != target.namespace:
+        detail = "must match metadata.namespace"
+        causes.append(invalid_value("spec.resourceAttributes.namespace", spec.resourceAttributes.namespace, detail))
+    if causes:
+        kind = {"selfsubjectaccessreviews": "SelfSubjectAccessReview", "subjectaccessreviews": "SubjectAccessReview"}
+        raise invalid(kind.get(target.resource, "LocalSubjectAccessReview") + ".authorization.k8s.io", "", causes)
+
+
+def _answer(body: Any, user: User, authorizer: AuthorizerChain) -> None:
+    spec = body.spec
+    body.ClearField("status")
+    if spec.HasField("resourceAttributes"):
+        wanted = spec.resourceAttributes
+        api_version = f"{wanted.group}/{wanted.version or '*'}" if wanted.group else wanted.version or "v1"
+        target = Target(api_version, wanted.resource, wanted.namespace, wanted.name, wanted.subresource)
+        body.status.allowed = authorizer.allows(user, wanted.verb, target)
+    else:
+        wanted = spec.nonResourceAttributes
+        body.status.allowed = authorizer.allows_path(user, wanted.verb, wanted.path)
+
+
+def _fill(info: Any, user: User) -> None:
+    info.username = user.name
+    info.groups.extend(user.groups)
+    if user.uid:
+        info.uid = user.uid
+    for name, values in user.extra:
+        info.extra[name].items.extend(values)

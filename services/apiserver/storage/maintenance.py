@@ -1,0 +1,97 @@
+"""Housekeeping in etcd: compaction on a schedule, space that comes back, alarms that are seen."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from services.apiserver.storage.errors import Compacted, StorageError
+from services.apiserver.storage.etcd import EtcdClient
+from services.apiserver.storage.store import Store
+from tillerman.pb.etcd import rpc_pb2
+
+COMPACT_KEY = "compact_rev_key"
+BROKEN_VERSIONS = ("3.5.0", "3.5.1", "3.5.2")
+# Defragment a member when less than half of a file of at least this many bytes is in use.
+DEFRAGMENT_BYTES = 256 << 20
+
+log = structlog.get_logger("apiserver.maintenance")
+
+
+async def compact_forever(store: Store, interval: float) -> None:
+    """Every ``interval`` seconds compacts to the revision of ``interval`` seconds ago, as kube-apiserver does.
+
+    The key compact_rev_key says who compacted last, so that of several apiservers one does it.
+    """
+    version, revision = 0, 0
+    while True:
+        await asyncio.sleep(interval)
+        try:
+            version, revision = await _compact(store, version, revision)
+            await look_after(store.client)
+        except StorageError as error:
+            log.warning("compaction failed; trying again later", error=str(error))
+
+
+async def _compact(store: Store, version: int, revision: int) -> tuple[int, int]:
+    """(version of the key, revision now) to hand in next time."""
+    compare = rpc_pb2.Compare(
+        result=rpc_pb2.Compare.EQUAL, target=rpc_pb2.Compare.VERSION, key=COMPACT_KEY.encode(), version=version
+    )
+    put = rpc_pb2.RequestOp(
+        request_put=rpc_pb2.PutRequest(key=COMPACT_KEY.encode(), value=str(revision).encode())
+    )
+    read = rpc_pb2.RequestOp(request_range=rpc_pb2.RangeRequest(key=COMPACT_KEY.encode()))
+    response = (await store.client.txn(rpc_pb2.TxnRequest(compare=[compare], success=[put], failure=[read]))).response
+    now = response.header.revision
+    if not response.succeeded:
+        found = response.responses[0].response_range.kvs
+        return (found[0].version if found else 0), now
+    if revision:
+        try:
+            await store.client.compact(revision)
+            log.info("compacted etcd", revision=revision)
+        except Compacted:
+            pass
+    return version + 1, now
+
+
+async def look_after(client: EtcdClient) -> None:
+    """One member after another: defragments where it pays, reports and clears a NOSPACE alarm that no longer holds."""
+    for address in client.addresses:
+        status = await client.call_member(address, "status", rpc_pb2.StatusRequest())
+        if status.dbSize > DEFRAGMENT_BYTES and status.dbSizeInUse * 2 < status.dbSize:
+            log.info("defragmenting etcd", member=address, bytes=status.dbSize, used=status.dbSizeInUse)
+            await client.call_member(address, "defragment", rpc_pb2.DefragmentRequest(), timeout=120.0)
+    alarms = (await client.call("alarm", rpc_pb2.AlarmRequest(action=rpc_pb2.AlarmRequest.GET))).response.alarms
+    for alarm in alarms:
+        if alarm.alarm == rpc_pb2.NOSPACE:
+            await _recover_space(client, alarm.memberID)
+        else:
+            log.error("etcd raised an alarm", alarm=alarm.alarm, member=alarm.memberID)
+
+
+async def _recover_space(client: EtcdClient, member: int) -> None:
+    log.error("etcd is out of space: compacting, defragmenting and disarming its alarm", member=member)
+    revision = (await client.range(rpc_pb2.RangeRequest(key=b"\0", limit=1))).header.revision
+    try:
+        await client.compact(revision)
+    except Compacted:
+        pass
+    for address in client.addresses:
+        await client.call_member(address, "defragment", rpc_pb2.DefragmentRequest(), timeout=120.0)
+    disarm = rpc_pb2.AlarmRequest(
+        action=rpc_pb2.AlarmRequest.DEACTIVATE, memberID=member, alarm=rpc_pb2.NOSPACE
+    )
+    await client.call("alarm", disarm)
+
+
+async def warn_of_broken_version(client: EtcdClient) -> None:
+    """etcd 3.5.0-3.5.2 may corrupt data when killed under load."""
+    status = await client.call_member(client.addresses[0], "status", rpc_pb2.StatusRequest())
+    if status.version in BROKEN_VERSIONS:
+        log.warning(
+            "this etcd can corrupt data when it is killed under load: fine for a try-out, upgrade it for anything else",
+            version=status.version,
+        )
