@@ -14,8 +14,9 @@ from tillerman.pb.k8s import core_v1_pb2 as core
 
 T = TypeVar("T")
 
-ELB_PATH = "/2012-06-01/"
-ELB_NAMESPACE = "{http://elasticloadbalancing.amazonaws.com/doc/2012-06-01/}"
+ELB_PATH = "/"
+# Whatever namespace an endpoint answers in.
+ELB_NAMESPACE = "{*}"
 
 Listener = tuple[int, int, str]
 """(port, node port, "TCP")"""
@@ -156,7 +157,7 @@ class _Elb:
     def set_listeners(self, name: str, described: Any, wanted: Sequence[Listener]) -> None:
         present = {
             (int(_text(e, "LoadBalancerPort")), int(_text(e, "InstancePort")), _text(e, "Protocol").upper())
-            for e in described.iter(f"{ELB_NAMESPACE}Listener")
+            for e in described.findall(f".//{ELB_NAMESPACE}Listener")
         }
         stale = sorted(present - set(wanted))
         missing = sorted(set(wanted) - present)
@@ -168,7 +169,7 @@ class _Elb:
             self.request("CreateLoadBalancerListeners", name, _listeners(missing))
 
     def set_machines(self, name: str, described: Any, wanted: set[str]) -> None:
-        present = {e.text or "" for e in described.iter(f"{ELB_NAMESPACE}InstanceId")}
+        present = {e.text or "" for e in described.findall(f".//{ELB_NAMESPACE}InstanceId")}
         for action, ids in (
             ("RegisterInstancesWithLoadBalancer", wanted - present),
             ("DeregisterInstancesFromLoadBalancer", present - wanted),

@@ -41,6 +41,7 @@ T = TypeVar("T")
 LIST_FRESH = 3.0
 
 GONE = frozenset({"terminated", "shutting-down", "error"})
+_EC2_NAMESPACE = re.compile(r'xmlns="http://ec2\.amazonaws\.com/doc/[^"]*"')
 STOPPED = frozenset({"stopped", "stopping", "paused", "suspended"})
 
 
@@ -183,7 +184,13 @@ def make_provider(settings: dict[str, Any]) -> LibcloudProvider:
     compute_settings = dict(settings["compute"])
     kind = str(compute_settings.get("driver", ""))
     region = str(compute_settings.get("region") or "")
-    compute = BlockingDriver(_construct("compute", compute_driver, compute_settings))
+    if kind.startswith("ec2"):
+        # Libcloud's default is version 2, which Amazon no longer takes.
+        compute_settings.setdefault("signature_version", "4")
+    driver = _construct("compute", compute_driver, compute_settings)
+    if kind.startswith("ec2"):
+        accept_any_api_version(driver)
+    compute = BlockingDriver(driver)
     machines = Machines(compute)
     scheme = "aws" if kind.startswith("ec2") else kind
     load_balancers: LoadBalancers | None = None
@@ -201,6 +208,24 @@ def make_provider(settings: dict[str, Any]) -> LibcloudProvider:
             raise ValueError(f"routeTable: libcloud's driver {kind} has no route tables")
         routes = Ec2Routes(compute, machines, str(table))
     return LibcloudProvider(f"libcloud/{kind}", LibcloudInstances(machines, scheme, region), load_balancers, routes)
+
+
+def accept_any_api_version(driver: Any) -> None:
+    """Libcloud's EC2 driver finds nothing in answers whose XML namespace names another API version than its own, which
+    is what EC2-compatible endpoints send."""
+    from libcloud.compute.drivers.ec2 import NAMESPACE
+
+    parsing: Any = driver.connection.responseCls
+
+    class AnyVersion(parsing):  # type: ignore[misc]
+        body: Any
+
+        def parse_body(self) -> Any:
+            if isinstance(self.body, str):
+                self.body = _EC2_NAMESPACE.sub(f'xmlns="{NAMESPACE}"', self.body, count=1)
+            return super().parse_body()
+
+    driver.connection.responseCls = AnyVersion
 
 
 def machine_id(provider_id: str) -> str:
@@ -223,6 +248,8 @@ def _construct(section: str, find: Callable[[str], Any], settings: dict[str, Any
     # Load balancer drivers know no endpoint but their cloud's own; a private cloud, or a test, has another.
     for key, value in endpoint.items():
         setattr(driver.connection, key, value)
+    if endpoint:
+        driver.connection.connect()
     return driver
 
 
