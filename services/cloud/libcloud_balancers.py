@@ -161,10 +161,8 @@ class _Elb:
         }
         stale = sorted(present - set(wanted))
         missing = sorted(set(wanted) - present)
-        if stale:
-            self.request(
-                "DeleteLoadBalancerListeners", name, _numbered("LoadBalancerPorts", [str(s[0]) for s in stale])
-            )
+        for port, _, _ in stale:
+            self.request("DeleteLoadBalancerListeners", name, _numbered("LoadBalancerPorts", [str(port)]))
         if missing:
             self.request("CreateLoadBalancerListeners", name, _listeners(missing))
 

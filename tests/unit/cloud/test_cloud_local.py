@@ -35,9 +35,7 @@ def make_node(name: str, *, ready: str = "True", cidr: str = "") -> core.Node:
 class Pool:
     def __init__(self, cidr: str = "10.120.0.0/30") -> None:
         self.services: list[core.Service] = []
-        self.balancers = LocalLoadBalancers(
-            services=lambda: self.services, pool=lambda: ipaddress.IPv4Network(cidr)
-        )
+        self.balancers = LocalLoadBalancers(services=lambda: self.services, pool=lambda: ipaddress.IPv4Network(cidr))
 
     async def address(self, service: core.Service) -> str:
         (ingress,) = await self.balancers.ensure(service, [])
