@@ -48,6 +48,19 @@ class ControllerContext:
     log: Log
 
 
+NAMESPACE_INDEX = "namespace"
+
+
+def index_by_namespace(informer: Informer[Any]) -> None:
+    """Lets `in_namespace` find objects without a look at those of other namespaces."""
+    informer.add_index(NAMESPACE_INDEX, lambda obj: (obj.metadata.namespace,))
+
+
+def in_namespace(informer: Informer[T], namespace: str) -> list[T]:
+    """The objects of one namespace, of an informer that has been given to `index_by_namespace`."""
+    return informer.by_index(NAMESPACE_INDEX, namespace)
+
+
 @dataclass
 class ControllerStats:
     """Counts since the process started."""

@@ -12,7 +12,7 @@ from services.controller.autoscaling.behavior import Decision, History, Rules, d
 from services.controller.autoscaling.metrics import Judged, judge, wanted_of
 from services.controller.autoscaling.replicas import Caution, MetricsError
 from services.controller.autoscaling.stats import KubeletStats
-from services.controller.framework import Controller, ControllerContext
+from services.controller.framework import Controller, ControllerContext, in_namespace, index_by_namespace
 from tillerman.api.meta import get_condition, key_of
 from tillerman.api.selectors import parse_label_selector
 from tillerman.api.status import StatusError
@@ -53,6 +53,7 @@ class HorizontalPodAutoscalerController(Controller):
         self._recorder = context.recorder("horizontal-pod-autoscaler")
         self._autoscalers = self.informer(autoscaling.HorizontalPodAutoscaler)
         self._pods = self.informer(core.Pod)
+        index_by_namespace(self._pods)
         nodes = self.informer(core.Node)
         self._stats = KubeletStats(nodes=nodes, options=options, clock=context.clock, log=context.log)
         self._histories: dict[str, History] = {}
@@ -196,7 +197,11 @@ class HorizontalPodAutoscalerController(Controller):
             self._condition(autoscaler, "ScalingActive", "False", "InvalidSelector", message)
             raise MetricsError("selector is required")
         selector = parse_label_selector(target.scale.status.selector)
-        pods = [pod for pod in self._pods.list(autoscaler.metadata.namespace) if selector.matches(pod.metadata.labels)]
+        pods = [
+            pod
+            for pod in in_namespace(self._pods, autoscaler.metadata.namespace)
+            if selector.matches(pod.metadata.labels)
+        ]
         judged: list[Judged] = []
         failure: tuple[str, str] | None = None
         for spec in autoscaler.spec.metrics:

@@ -10,7 +10,7 @@ from prometheus_client import Counter
 from services.controller.endpoints.backends import address_types, backends, is_selected
 from services.controller.endpoints.legacy import plan_endpoints
 from services.controller.endpoints.slice_plan import LAST_CHANGE, MANAGED_BY, MANAGER, SERVICE_NAME, plan_slices
-from services.controller.framework import Controller, ControllerContext
+from services.controller.framework import Controller, ControllerContext, in_namespace, index_by_namespace
 from services.controller.outcomes import namespace_terminating, unless_gone
 from services.controller.overlay import Overlay
 from tillerman.api.meta import key_of
@@ -35,6 +35,8 @@ class ServiceFollower(Controller):
         super().__init__(context)
         self._services = self.informer(core.Service)
         self._pods = self.informer(core.Pod)
+        index_by_namespace(self._services)
+        index_by_namespace(self._pods)
         self._services.add_handler(
             on_add=self.enqueue, on_update=lambda _, new: self.enqueue(new), on_delete=self.enqueue
         )
@@ -55,7 +57,7 @@ class ServiceFollower(Controller):
             self._queue_selecting(old.metadata.namespace, old.metadata.labels)
 
     def _queue_selecting(self, namespace: str, labels: Any) -> None:
-        for service in self._services.list(namespace):
+        for service in in_namespace(self._services, namespace):
             if is_selected(service) and all(labels.get(k) == v for k, v in service.spec.selector.items()):
                 self.enqueue(service)
 
@@ -63,7 +65,7 @@ class ServiceFollower(Controller):
         selector = service.spec.selector.items()
         return [
             pod
-            for pod in self._pods.list(service.metadata.namespace)
+            for pod in in_namespace(self._pods, service.metadata.namespace)
             if all(pod.metadata.labels.get(key) == value for key, value in selector)
         ]
 

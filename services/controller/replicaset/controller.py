@@ -11,6 +11,7 @@ from prometheus_client import Counter, Histogram
 from services.controller.children import CONTROLLER_INDEX, claim, index_by_owner
 from services.controller.expectations import Expectations
 from services.controller.framework import Controller, ControllerContext
+from services.controller.overlay import Overlay
 from services.controller.pod_control import PodControl, pod_from_template
 from services.controller.replicaset.plan import next_available_in, plan_replicas, plan_status
 from tillerman.api.meta import controller_of, key_of
@@ -42,18 +43,26 @@ class ReplicaSetController(Controller):
         self._recorder = context.recorder("replicaset-controller")
         self._pod_control = PodControl(context.client, self._recorder, self._expectations)
         self._replica_sets = self.informer(apps.ReplicaSet)
+        self._written: Overlay[apps.ReplicaSet] = Overlay()
         self._pods = self.informer(core.Pod)
         index_by_owner(self._pods)
         index_by_owner(self._replica_sets)
         self._replica_sets.add_handler(
-            on_add=self.enqueue, on_update=lambda _, new: self.enqueue(new), on_delete=self._replica_set_deleted
+            on_add=self._replica_set_changed,
+            on_update=lambda _, new: self._replica_set_changed(new),
+            on_delete=self._replica_set_deleted,
         )
         self._pods.add_handler(on_add=self._pod_added, on_update=self._pod_updated, on_delete=self._pod_deleted)
 
     def known_keys(self) -> list[str]:
         return [key_of(replica_set) for replica_set in self._replica_sets.list()]
 
+    def _replica_set_changed(self, replica_set: apps.ReplicaSet) -> None:
+        self._written.seen(replica_set)
+        self.enqueue(replica_set)
+
     def _replica_set_deleted(self, replica_set: apps.ReplicaSet) -> None:
+        self._written.forget(replica_set)
         self._expectations.forget(key_of(replica_set))
         self.enqueue(replica_set)
 
@@ -108,10 +117,11 @@ class ReplicaSetController(Controller):
             self.queue.add(key)
 
     async def reconcile(self, key: str) -> float | None:
-        replica_set = self._replica_sets.get(key)
-        if replica_set is None:
+        cached = self._replica_sets.get(key)
+        if cached is None:
             self._expectations.forget(key)
             return None
+        replica_set = self._written.newest(cached)
         selector = from_message(replica_set.spec.selector)
         if selector.empty:
             return None
@@ -182,4 +192,4 @@ class ReplicaSetController(Controller):
         changed = apps.ReplicaSet()
         changed.CopyFrom(replica_set)
         changed.status.CopyFrom(status)
-        await self.client.resource(apps.ReplicaSet).update_status(changed)
+        self._written.wrote(await self.client.resource(apps.ReplicaSet).update_status(changed))
