@@ -116,18 +116,18 @@ async def serving(options: ApiserverOptions) -> AsyncIterator[RunningApiserver]:
         listener.add_registered_method_handlers(SERVICE, front.handlers())
         port = listener.add_insecure_port("127.0.0.1:0")
         await listener.start()
-        await bootstrap(
-            server.registry,
-            first_ip=first_service_ip(options.service_cluster_ip_range),
-            advertise="127.0.0.1",
-            https_port=0,
-        )
         address = f"127.0.0.1:{port}"
         channel = grpc.aio.insecure_channel(
             address, options=[("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
         )
         client = Client(channel)
         try:
+            await bootstrap(
+                server.registry,
+                first_ip=first_service_ip(options.service_cluster_ip_range),
+                advertise="127.0.0.1",
+                https_port=0,
+            )
             yield RunningApiserver(server, address, client)
         finally:
             await client.close()

@@ -78,10 +78,10 @@ class CacheHub:
         self.revision = revision
 
     def _claim(self, prefix: str) -> list[tuple[str, bytes, int]]:
-        """Takes what is known under a prefix out of the unclaimed. Their groups go two levels deep, so the keys of a
-        namespaced resource are in a group per namespace."""
-        claimed = [group for group in self._unclaimed if group.startswith(prefix)]
-        return [(key, value, rev) for group in claimed for key, (value, rev) in self._unclaimed.pop(group).items()]
+        """Takes what is known under a prefix out of the unclaimed, which are grouped by the first level."""
+        group = self._unclaimed[_prefix_of(prefix)[0]]
+        found = [key for key in group if key.startswith(prefix)]
+        return [(key, *group.pop(key)) for key in found]
 
     def _claimed_prefix(self, key: str) -> str | None:
         one, two = _prefix_of(key)
