@@ -9,34 +9,51 @@ import sys
 from typing import Any, TextIO
 
 from tillerman.client.trace import current_trace_id
+from tillerman.service.quick_structlog import structlog
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
 def configure(component: str, *, level: str, format: str, stream: TextIO | None = None) -> Any:
     """Sets up structlog and the standard library's logging for this process; returns the component's logger."""
-    structlog = _structlog()
     out = stream or sys.stderr
-    tail = [_console(structlog, out)] if format == "console" else [structlog.processors.format_exc_info, _to_json]
+
+    def add_origin(logger: Any, _: str, event: Any) -> Any:
+        event["component"] = component
+        if name := getattr(logger, "name", ""):
+            event["logger"] = name
+        if trace := current_trace_id():
+            event["trace_id"] = trace
+        return event
+
+    tail: list[Any] = [_console(out)] if format == "console" else [structlog.processors.format_exc_info, _to_json]
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
-            _add_trace,
+            add_origin,
             *tail,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.WriteLoggerFactory(file=out),
+        logger_factory=lambda *names: _NamedLogger(out, str(names[0]) if names else ""),
         cache_logger_on_first_use=stream is None,
     )
-    logger = structlog.get_logger().bind(component=component)
+    logger = structlog.get_logger()
     root = logging.getLogger()
     root.handlers[:] = [_Forward(logger)]
     root.setLevel(LEVELS[level])
     for noisy in ("asyncio", "docker", "urllib3"):
         logging.getLogger(noisy).setLevel(max(LEVELS[level], logging.WARNING))
     return logger
+
+
+class _NamedLogger(structlog.WriteLogger):
+    """Keeps the name that structlog.get_logger(name) was given."""
+
+    def __init__(self, file: TextIO, name: str) -> None:
+        super().__init__(file)
+        self.name = name
 
 
 class _Forward(logging.Handler):
@@ -56,31 +73,10 @@ class _Forward(logging.Handler):
             self.handleError(record)
 
 
-def _structlog() -> Any:
-    """Imports structlog without rich, which it looks for to draw tracebacks and which takes 0.15 s to load."""
-    hidden = [name for name in ("rich", "better_exceptions") if name not in sys.modules]
-    for name in hidden:
-        sys.modules[name] = None  # type: ignore[assignment]
-    try:
-        import structlog
-        import structlog.contextvars
-        import structlog.processors
-    finally:
-        for name in hidden:
-            del sys.modules[name]
-    return structlog
-
-
-def _console(structlog: Any, out: TextIO) -> Any:
+def _console(out: TextIO) -> Any:
     return structlog.dev.ConsoleRenderer(
         colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback, timestamp_key="ts"
     )
-
-
-def _add_trace(_: object, __: str, event: dict[str, Any]) -> dict[str, Any]:
-    if trace := current_trace_id():
-        event["trace_id"] = trace
-    return event
 
 
 def _to_json(_: object, __: str, event: dict[str, Any]) -> str:
