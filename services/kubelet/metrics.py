@@ -34,7 +34,9 @@ CONTAINER_CPU = Counter(
 CONTAINER_MEMORY = Gauge(
     "container_memory_working_set_bytes", "Working set of running containers", ["container", "pod", "namespace"]
 )
-PROBES = Counter("prober_probe_total", "Probes by type and result", ["probe_type", "result", "container", "pod", "namespace"])
+PROBES = Counter(
+    "prober_probe_total", "Probes by type and result", ["probe_type", "result", "container", "pod", "namespace"]
+)
 NODE_NAME = Gauge("kubelet_node_name", "The node's name; the value is always 1", ["node"])
 DESIRED_PODS = Gauge("kubelet_desired_pods", "Pods that the API server wants on this node")
 HTTP_STREAMS = Gauge("kubelet_server_streams", "Open log, exec, attach and port-forward streams", ["type"])

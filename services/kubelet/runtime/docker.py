@@ -151,9 +151,7 @@ class DockerRuntime:
             except RuntimeFailure:
                 await self._remove(sandbox_id)
                 raise
-        return SandboxState(
-            sandbox_id, spec.pod, spec.attempt, True, spec.ip or "", time.time(), spec.grace_seconds
-        )
+        return SandboxState(sandbox_id, spec.pod, spec.attempt, True, spec.ip or "", time.time(), spec.grace_seconds)
 
     async def remove_sandbox(self, sandbox_id: str) -> None:
         await self._remove(sandbox_id)

@@ -6,7 +6,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from services.kubelet.runtime import interface as ri
-from services.kubelet.runtime.interface import ContainerSpec, ContainerState, Phase, PodIdentity, SandboxSpec, SandboxState
+from services.kubelet.runtime.interface import (
+    ContainerSpec,
+    ContainerState,
+    Phase,
+    PodIdentity,
+    SandboxSpec,
+    SandboxState,
+)
 
 KIND_SANDBOX = "sandbox"
 KIND_CONTAINER = "container"
@@ -26,9 +33,7 @@ def container_name(spec: ContainerSpec) -> str:
     return f"k8s_{spec.name}_{spec.pod.name}_{spec.pod.namespace}_{spec.pod.uid}_{spec.attempt}"
 
 
-def sandbox_body(
-    spec: SandboxSpec, *, image: str, network: str, labels: Mapping[str, str]
-) -> dict[str, Any]:
+def sandbox_body(spec: SandboxSpec, *, image: str, network: str, labels: Mapping[str, str]) -> dict[str, Any]:
     """Body of POST /containers/create."""
     host: dict[str, Any] = {
         "NetworkMode": "host" if spec.host_network else network,
@@ -144,7 +149,9 @@ def container_body(spec: ContainerSpec, *, sandbox_id: str, labels: Mapping[str,
     return body
 
 
-def container_of_spec(spec: ContainerSpec, container_id: str, *, created_at: float, started_at: float) -> ContainerState:
+def container_of_spec(
+    spec: ContainerSpec, container_id: str, *, created_at: float, started_at: float
+) -> ContainerState:
     """The state of a container that was just started, without asking Docker again."""
     return ContainerState(
         id=container_id,

@@ -1,0 +1,1 @@
+"""Volumes of pods as directories and files on this machine."""
