@@ -2,13 +2,12 @@
 
 import asyncio
 import ipaddress
-import shutil
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterable
 
 import pytest
+from proxy_machine import ip
 
 from services.proxy.model import PortKey, ServicePort
 from services.proxy.nft.backend import NftablesBackend, remove_table
@@ -115,17 +114,26 @@ async def test_node_ports_answer_on_every_address_of_the_machine(machine, backen
     assert (await pods[0].ask("10.231.0.1", NODE_PORT)).split()[0] in "23"
 
 
-async def test_the_machines_loopback_stays_closed_to_others(machine, backend):
+async def test_the_machines_loopback_stays_closed_to_others(machine):
     (pod,) = await machine.pods(1)
+    ip("-n", pod.name, "link", "set", "lo", "down")
+    ip("-n", pod.name, "route", "add", "127.0.0.0/8", "via", "10.231.0.1")
+    pod.write("/proc/sys/net/ipv4/conf/all/route_localnet", "1")
     listener = machine.host.socket()
     listener.bind(("127.0.0.1", 9000))
-    listener.listen()
-    subprocess.run(
-        ["ip", "-n", pod.name, "route", "add", "127.0.0.0/8", "via", "10.231.0.1"], check=False, capture_output=True
-    )
-    pod.write("/proc/sys/net/ipv4/conf/all/route_localnet", "1")
-    with listener, pytest.raises((TimeoutError, OSError)):
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"in")
+        writer.close()
+
+    server = await asyncio.start_server(answer, sock=listener)
+    assert await pod.ask("127.0.0.1", 9000) == "in"
+    made = backend_of(machine)
+    await made.sync({})
+    with pytest.raises(TimeoutError):
         await pod.ask("127.0.0.1", 9000, seconds=0.3)
+    await made.close()
+    server.close()
 
 
 async def test_far_endpoints_get_outside_traffic_masqueraded(machine, backend):
@@ -256,15 +264,10 @@ async def test_the_table_is_put_back_and_can_be_removed(machine, backend):
         assert not remove_table(TABLE)
     await backend.check()
     assert await machine.host.ask(VIP, 80)
-    nft = shutil.which("nft") or "/usr/sbin/nft"
-    listed = subprocess.run(
-        ["ip", "netns", "exec", machine.host.name, nft, "list", "ruleset"], capture_output=True, text=True, check=True
-    )
-    assert f"table ip {TABLE}" in listed.stdout
+    listed = machine.nft_ruleset()
+    assert f"table ip {TABLE}" in listed
     # A fixed number of maps, however many Services.
-    assert listed.stdout.count("\tmap ") + listed.stdout.count("\tset ") == 10
+    assert listed.count("\tmap ") + listed.count("\tset ") == 10
     with machine.host.inside():
         assert remove_table(TABLE)
-    assert not subprocess.run(
-        ["ip", "netns", "exec", machine.host.name, nft, "list", "ruleset"], capture_output=True, text=True, check=True
-    ).stdout
+    assert not machine.nft_ruleset()
