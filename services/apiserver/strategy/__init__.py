@@ -1,0 +1,25 @@
+"""What Kubernetes knows of each kind beyond its fields: defaults, what a write may set, and what is valid.
+
+Everything here is a pure function over protobuf messages. The registry calls, in this order: `default`,
+`prepare_for_create` or `prepare_for_update`, then `validate_create` or `validate_update`.
+"""
+
+from services.apiserver.strategy.dispatch import (
+    allows_create_on_update,
+    allows_unconditional_update,
+    default,
+    prepare_for_create,
+    prepare_for_update,
+    validate_create,
+    validate_update,
+)
+
+__all__ = [
+    "allows_create_on_update",
+    "allows_unconditional_update",
+    "default",
+    "prepare_for_create",
+    "prepare_for_update",
+    "validate_create",
+    "validate_update",
+]

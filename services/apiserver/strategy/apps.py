@@ -1,0 +1,315 @@
+"""Deployment, ReplicaSet, StatefulSet, DaemonSet, ControllerRevision and ReplicationController."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from services.apiserver.strategy.causes import (
+    Cause,
+    forbidden,
+    immutable,
+    invalid,
+    non_negative,
+    not_supported,
+    required,
+)
+from services.apiserver.strategy.equality import semantically_equal
+from services.apiserver.strategy.kind import Kind
+from services.apiserver.strategy.names import dns_label
+from services.apiserver.strategy.persistent_volumes import claim_spec
+from services.apiserver.strategy.pod_spec import pod_template
+from services.apiserver.strategy.selectors import label_selector
+from tillerman.api.selectors import from_map, from_message
+from tillerman.pb.k8s import apps_v1_pb2 as apps
+from tillerman.pb.k8s import core_v1_pb2 as core
+
+_MISMATCH = "`selector` does not match template `labels`"
+_PERCENT = (
+    "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for "
+    "validation is '[0-9]+%')"
+)
+_ONLY_ALWAYS = ["Always"]
+_TEMPLATE_GENERATION = "deprecated.daemonset.template.generation"
+_STATEFUL_SET_CHANGEABLE = ("replicas", "template", "updateStrategy", "minReadySeconds", "persistentVolumeClaimRetentionPolicy")
+_STATEFUL_SET_FROZEN = "updates to statefulset spec for fields other than 'replicas', 'template', and 'updateStrategy' are forbidden"
+
+
+def number_or_percent(path: str, value: Any) -> list[Cause]:
+    """An IntOrString: not negative, or a percentage."""
+    if value.type == 1:
+        return [] if re.fullmatch("[0-9]+%", value.strVal) else [invalid(path, value, _PERCENT)]
+    return non_negative(path, value.intVal)
+
+
+def at_most_all(path: str, value: Any) -> list[Cause]:
+    """A percentage, if it is one, of no more than 100."""
+    if value.type == 1 and re.fullmatch("[0-9]+%", value.strVal) and int(value.strVal[:-1]) > 100:
+        return [invalid(path, value, "must not be greater than 100%")]
+    return []
+
+
+def amount_of(value: Any) -> int:
+    """The number in an IntOrString, percent or not."""
+    return int(value.strVal[:-1]) if value.type == 1 and value.strVal[:-1].isdigit() else int(value.intVal)
+
+
+def selector_of_template(path: str, spec: Any, *, kind: str) -> list[Cause]:
+    """The selector must be there, say something, and select the template's own pods."""
+    where, labels = f"{path}.selector", f"{path}.template.metadata.labels"
+    if not spec.HasField("selector"):
+        return [required(where), invalid(labels, spec.template.metadata.labels, _MISMATCH)] if kind == "deployment" else [required(where)]
+    causes = label_selector(where, spec.selector)
+    if not spec.selector.matchLabels and not spec.selector.matchExpressions:
+        causes.append(invalid(where, spec.selector, f"empty selector is invalid for {kind}"))
+    try:
+        selector = from_message(spec.selector)
+    except ValueError:
+        return [*causes, invalid(where, spec.selector, "invalid label selector")]
+    if not selector.empty and not selector.matches(spec.template.metadata.labels):
+        causes.append(invalid(labels, spec.template.metadata.labels, _MISMATCH))
+    return causes
+
+
+def _template(path: str, spec: Any) -> list[Cause]:
+    """A template of pods that are kept running."""
+    causes = pod_template(path, spec.template)
+    if spec.template.spec.restartPolicy not in ("Always", ""):
+        causes.append(not_supported(f"{path}.spec.restartPolicy", spec.template.spec.restartPolicy, _ONLY_ALWAYS))
+    if spec.template.spec.HasField("activeDeadlineSeconds"):
+        detail = "activeDeadlineSeconds in pod template is not supported"
+        causes.append(forbidden(f"{path}.spec.activeDeadlineSeconds", detail))
+    return causes
+
+
+def _validate_deployment(deployment: Any) -> list[Cause]:
+    spec = deployment.spec
+    causes = non_negative("spec.replicas", spec.replicas)
+    causes += selector_of_template("spec", spec, kind="deployment")
+    causes += _template("spec.template", spec)
+    causes += _deployment_strategy("spec.strategy", spec.strategy)
+    causes += non_negative("spec.minReadySeconds", spec.minReadySeconds)
+    if spec.HasField("revisionHistoryLimit"):
+        causes += non_negative("spec.revisionHistoryLimit", spec.revisionHistoryLimit)
+    if spec.HasField("progressDeadlineSeconds"):
+        path = "spec.progressDeadlineSeconds"
+        causes += non_negative(path, spec.progressDeadlineSeconds)
+        if spec.progressDeadlineSeconds <= spec.minReadySeconds:
+            causes.append(invalid(path, spec.progressDeadlineSeconds, "must be greater than minReadySeconds"))
+    return causes
+
+
+def _deployment_strategy(path: str, strategy: Any) -> list[Cause]:
+    if strategy.type == "Recreate":
+        if not strategy.HasField("rollingUpdate"):
+            return []
+        detail = "may not be specified when strategy `type` is 'Recreate'"
+        return [forbidden(f"{path}.rollingUpdate", detail)]
+    if strategy.type != "RollingUpdate":
+        allowed = ", ".join(f'"{name}"' for name in ("Recreate", "RollingUpdate"))
+        message = f'Unsupported value: "{strategy.type}": supported values: {allowed}'
+        return [Cause(path, "FieldValueNotSupported", message)]
+    rolling, where = strategy.rollingUpdate, f"{path}.rollingUpdate"
+    causes = number_or_percent(f"{where}.maxUnavailable", rolling.maxUnavailable)
+    causes += number_or_percent(f"{where}.maxSurge", rolling.maxSurge)
+    if not causes and amount_of(rolling.maxUnavailable) == 0 and amount_of(rolling.maxSurge) == 0:
+        detail = "may not be 0 when `maxSurge` is 0"
+        causes.append(invalid(f"{where}.maxUnavailable", rolling.maxUnavailable, detail))
+    return causes + at_most_all(f"{where}.maxUnavailable", rolling.maxUnavailable)
+
+
+def _update_deployment(new: Any, old: Any) -> None:
+    # Annotations are part of what a Deployment's controller acts on.
+    if dict(new.metadata.annotations) != dict(old.metadata.annotations):
+        new.metadata.generation = old.metadata.generation + 1
+
+
+def _same_selector(new: Any, old: Any) -> list[Cause]:
+    return immutable("spec.selector", new.spec.selector, old.spec.selector)
+
+
+def _deployment_status(new: Any, old: Any) -> list[Cause]:
+    return _replica_status(new.status, ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas", "unavailableReplicas"))
+
+
+def _replica_set_status(new: Any, old: Any) -> list[Cause]:
+    return _replica_status(new.status, ("replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas"))
+
+
+def _stateful_set_status(new: Any, old: Any) -> list[Cause]:
+    return _replica_status(new.status, ("replicas", "readyReplicas", "currentReplicas", "updatedReplicas"))
+
+
+def _replica_status(status: Any, counts: tuple[str, ...]) -> list[Cause]:
+    """No count is negative, and no part is greater than the whole."""
+    causes: list[Cause] = []
+    for field in (*counts, "observedGeneration"):
+        causes += non_negative(f"status.{field}", getattr(status, field))
+    for field in counts[1:]:
+        if field != "unavailableReplicas" and getattr(status, field) > status.replicas:
+            causes.append(invalid(f"status.{field}", getattr(status, field), "cannot be greater than status.replicas"))
+    if "availableReplicas" in counts and status.availableReplicas > status.readyReplicas:
+        detail = "cannot be greater than readyReplicas"
+        causes.append(invalid("status.availableReplicas", status.availableReplicas, detail))
+    return causes
+
+
+def _keep_labels(new: Any, old: Any) -> None:
+    new.metadata.labels.clear()
+    new.metadata.labels.update(old.metadata.labels)
+
+
+def _validate_replica_set(replica_set: Any) -> list[Cause]:
+    spec = replica_set.spec
+    causes = non_negative("spec.replicas", spec.replicas) + non_negative("spec.minReadySeconds", spec.minReadySeconds)
+    return causes + selector_of_template("spec", spec, kind="deployment") + _template("spec.template", spec)
+
+
+def _validate_stateful_set(stateful_set: Any) -> list[Cause]:
+    spec = stateful_set.spec
+    causes: list[Cause] = []
+    if not spec.podManagementPolicy:
+        causes.append(required("spec.podManagementPolicy"))
+    elif spec.podManagementPolicy not in ("OrderedReady", "Parallel"):
+        detail = "must be 'OrderedReady' or 'Parallel'"
+        causes.append(invalid("spec.podManagementPolicy", spec.podManagementPolicy, detail))
+    causes += _stateful_set_strategy("spec.updateStrategy", spec.updateStrategy)
+    causes += non_negative("spec.replicas", spec.replicas) + non_negative("spec.minReadySeconds", spec.minReadySeconds)
+    causes += selector_of_template("spec", spec, kind="statefulset") + _template("spec.template", spec)
+    for index, claim in enumerate(spec.volumeClaimTemplates):
+        # A claim without access modes or size is refused when it is made, not here.
+        if claim.spec.accessModes and claim.spec.resources.requests:
+            causes += claim_spec(f"spec.volumeClaimTemplates[{index}].spec", claim.spec)
+    return causes
+
+
+def _stateful_set_strategy(path: str, strategy: Any) -> list[Cause]:
+    if not strategy.type:
+        return [required(path)]
+    if strategy.type == "OnDelete":
+        if not strategy.HasField("rollingUpdate"):
+            return []
+        detail = "only allowed for updateStrategy 'RollingUpdate'"
+        return [invalid(f"{path}.rollingUpdate", strategy.rollingUpdate, detail)]
+    if strategy.type != "RollingUpdate":
+        return [invalid(path, strategy, "must be 'RollingUpdate' or 'OnDelete'")]
+    return non_negative(f"{path}.rollingUpdate.partition", strategy.rollingUpdate.partition)
+
+
+def _update_stateful_set(new: Any, old: Any) -> list[Cause]:
+    masked = apps.StatefulSetSpec()
+    masked.CopyFrom(new.spec)
+    for field in _STATEFUL_SET_CHANGEABLE:
+        masked.ClearField(field)
+        if old.spec.HasField(field):
+            value = getattr(old.spec, field)
+            if isinstance(value, int):
+                setattr(masked, field, value)
+            else:
+                getattr(masked, field).CopyFrom(value)
+    for index, claim in enumerate(masked.volumeClaimTemplates):
+        if index < len(old.spec.volumeClaimTemplates):
+            claim.status.CopyFrom(old.spec.volumeClaimTemplates[index].status)
+    return [] if semantically_equal(masked, old.spec) else [forbidden("spec", _STATEFUL_SET_FROZEN)]
+
+
+def _create_daemon_set(daemon_set: Any) -> None:
+    if _TEMPLATE_GENERATION not in daemon_set.metadata.annotations:
+        daemon_set.metadata.annotations[_TEMPLATE_GENERATION] = "1"
+
+
+def _update_daemon_set(new: Any, old: Any) -> None:
+    """The template's own generation, which older controllers still read."""
+    known = old.metadata.annotations.get(_TEMPLATE_GENERATION, "")
+    generation = int(known) if known.isdigit() else 1
+    if not semantically_equal(new.spec.template, old.spec.template):
+        generation += 1
+    new.metadata.annotations[_TEMPLATE_GENERATION] = str(generation)
+
+
+def _validate_daemon_set(daemon_set: Any) -> list[Cause]:
+    spec = daemon_set.spec
+    causes = selector_of_template("spec", spec, kind="daemonset") + _template("spec.template", spec)
+    causes += non_negative("spec.minReadySeconds", spec.minReadySeconds)
+    strategy, path = spec.updateStrategy, "spec.updateStrategy"
+    if strategy.type == "RollingUpdate":
+        rolling, where = strategy.rollingUpdate, f"{path}.rollingUpdate"
+        for field in ("maxUnavailable", "maxSurge"):
+            causes += number_or_percent(f"{where}.{field}", getattr(rolling, field))
+            causes += at_most_all(f"{where}.{field}", getattr(rolling, field))
+        unavailable, surge = amount_of(rolling.maxUnavailable), amount_of(rolling.maxSurge)
+        if unavailable == 0 and surge == 0:
+            causes.append(invalid(f"{where}.maxUnavailable", rolling.maxUnavailable, "cannot be 0"))
+        elif unavailable and surge:
+            detail = "may not be set when maxUnavailable is non-zero"
+            causes.append(invalid(f"{where}.maxSurge", rolling.maxSurge, detail))
+    elif strategy.type != "OnDelete":
+        causes.append(not_supported(f"{path}.type", strategy.type, ["RollingUpdate", "OnDelete"]))
+    if spec.HasField("revisionHistoryLimit"):
+        causes += non_negative("spec.revisionHistoryLimit", spec.revisionHistoryLimit)
+    return causes
+
+
+def _validate_revision(revision: Any) -> list[Cause]:
+    causes = [] if revision.HasField("data") else [required("data", "data is mandatory")]
+    return causes + non_negative("revision", revision.revision)
+
+
+def _update_revision(new: Any, old: Any) -> list[Cause]:
+    return immutable("data", new.data, old.data)
+
+
+def _validate_replication_controller(controller: Any) -> list[Cause]:
+    spec = controller.spec
+    causes = non_negative("spec.minReadySeconds", spec.minReadySeconds)
+    if not spec.selector:
+        causes.append(required("spec.selector"))
+    causes += non_negative("spec.replicas", spec.replicas)
+    if not spec.HasField("template"):
+        return [*causes, required("spec.template")]
+    if spec.selector and not from_map(spec.selector).matches(spec.template.metadata.labels):
+        causes.append(invalid("spec.template.metadata.labels", spec.template.metadata.labels, _MISMATCH))
+    return causes + _template("spec.template", spec)
+
+
+KINDS = {
+    apps.Deployment: Kind(
+        status=True,
+        generation=True,
+        update=_update_deployment,
+        update_status=_keep_labels,
+        validate=_validate_deployment,
+        validate_update=_same_selector,
+        validate_status=_deployment_status,
+    ),
+    apps.ReplicaSet: Kind(
+        status=True,
+        generation=True,
+        validate=_validate_replica_set,
+        validate_update=_same_selector,
+        validate_status=_replica_set_status,
+    ),
+    apps.StatefulSet: Kind(
+        name=dns_label,
+        status=True,
+        generation=True,
+        validate=_validate_stateful_set,
+        validate_update=_update_stateful_set,
+        validate_status=_stateful_set_status,
+    ),
+    apps.DaemonSet: Kind(
+        status=True,
+        generation=True,
+        create=_create_daemon_set,
+        update=_update_daemon_set,
+        validate=_validate_daemon_set,
+        validate_update=_same_selector,
+    ),
+    apps.ControllerRevision: Kind(validate=_validate_revision, validate_update=_update_revision),
+    core.ReplicationController: Kind(
+        status=True,
+        generation=True,
+        validate=_validate_replication_controller,
+        validate_status=_replica_set_status,
+    ),
+}

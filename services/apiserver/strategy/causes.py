@@ -1,0 +1,120 @@
+"""The causes that field rules make: the makers of tillerman.api.status, and checks that several kinds share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
+
+from google.protobuf.message import Message
+
+from tillerman.api import codec, status, validation
+from tillerman.api.status import (
+    Cause,
+    duplicate,
+    forbidden_field,
+    not_found_value,
+    not_supported,
+    required,
+    too_long,
+    too_many,
+)
+
+__all__ = [
+    "Cause",
+    "duplicate",
+    "forbidden",
+    "immutable",
+    "invalid",
+    "invalid_all",
+    "label_map",
+    "non_negative",
+    "not_found_value",
+    "not_supported",
+    "one_of",
+    "positive_within",
+    "required",
+    "too_long",
+    "too_many",
+    "unique",
+]
+
+IMMUTABLE = "field is immutable"
+NEGATIVE = "must be greater than or equal to 0"
+
+forbidden = forbidden_field
+
+
+def invalid(path: str, value: Any, detail: str = "") -> Cause:
+    """Messages are shown in their JSON form."""
+    return status.invalid_value(path, plain(value), detail)
+
+
+def plain(value: Any) -> Any:
+    """A message, list or map as JSON values."""
+    if isinstance(value, Message):
+        return codec.to_dict(value)
+    if isinstance(value, str | bytes | int | float | type(None)):
+        return value.decode(errors="replace") if isinstance(value, bytes) else value
+    if hasattr(value, "items"):
+        return {k: plain(v) for k, v in value.items()}
+    return [plain(v) for v in value]
+
+
+def invalid_all(path: str, value: str, problems: Iterable[str]) -> list[Cause]:
+    """One cause per problem that a name rule found."""
+    return [invalid(path, value, problem) for problem in problems]
+
+
+def named(path: str, value: str, rule: Callable[[str], list[str]]) -> list[Cause]:
+    """A name that must be there and must obey a rule."""
+    return invalid_all(path, value, rule(value)) if value else [required(path)]
+
+
+def non_negative(path: str, value: int) -> list[Cause]:
+    return [invalid(path, value, NEGATIVE)] if value < 0 else []
+
+
+def positive_within(path: str, value: int, low: int, high: int) -> list[Cause]:
+    return [] if low <= value <= high else [invalid(path, value, f"must be between {low} and {high}, inclusive")]
+
+
+def one_of(path: str, value: str, allowed: Collection[str], *, needed: bool = True) -> list[Cause]:
+    """An enum. An empty value is missing when `needed`, else left alone."""
+    if not value:
+        return [required(path)] if needed else []
+    return [] if value in allowed else [not_supported(path, value, allowed)]
+
+
+def immutable(path: str, new: Any, old: Any) -> list[Cause]:
+    from services.apiserver.strategy.equality import semantically_equal
+
+    same = semantically_equal(new, old) if isinstance(new, Message) else new == old
+    return [] if same else [invalid(path, new, IMMUTABLE)]
+
+
+def unique(path: str, values: Iterable[str]) -> list[Cause]:
+    """Each value once; the path gets the index of a repeated one."""
+    seen: set[str] = set()
+    causes = []
+    for index, value in enumerate(values):
+        if value in seen:
+            causes.append(duplicate(f"{path}[{index}]", value))
+        seen.add(value)
+    return causes
+
+
+def label_map(path: str, labels: Any) -> list[Cause]:
+    """Keys are qualified names and values label values; every complaint is about the map itself."""
+    causes = []
+    for key, value in labels.items():
+        causes += invalid_all(path, key, qualified_name(key))
+        causes += invalid_all(path, value, label_value(value))
+    return causes
+
+
+def qualified_name(value: str) -> list[str]:
+    return validation.is_qualified_name(value)
+
+
+def label_value(value: str) -> list[str]:
+    return validation.is_label_value(value)

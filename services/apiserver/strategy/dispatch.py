@@ -1,0 +1,127 @@
+"""Runs one kind's rules: the generic part that every kind shares, then the kind's own from its group's module."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.protobuf.message import Message
+
+from services.apiserver.strategy import defaulting, metadata
+from services.apiserver.strategy.equality import semantically_equal
+from services.apiserver.strategy.kind import Kind
+from services.apiserver.strategy.kinds import KINDS
+from tillerman.api.status import Cause
+
+_PLAIN = Kind()
+_METADATA_OF_STATUS_WRITES = ("labels", "annotations", "ownerReferences", "finalizers")
+
+
+def kind_rules(obj: Message) -> Kind:
+    """The rules of this message's kind; a kind without any gets the plain ones."""
+    return KINDS.get(type(obj), _PLAIN)
+
+
+def default(obj: Message) -> None:
+    """Fill every field that Kubernetes fills, in place. Running it twice changes nothing."""
+    defaulting.apply(obj)
+
+
+def allows_unconditional_update(obj: Message) -> bool:
+    """Whether an update without a resourceVersion overwrites what is stored."""
+    return kind_rules(obj).unconditional_update
+
+
+def allows_create_on_update(obj: Message) -> bool:
+    """Whether PUT of an object that does not exist creates it."""
+    return kind_rules(obj).create_on_update
+
+
+def prepare_for_create(obj: Any) -> None:
+    """Drop what a client may not set at creation and set what the server does, in place.
+
+    metadata.uid must already be set: a Job's selector is made from it.
+    """
+    rules = kind_rules(obj)
+    meta = obj.metadata
+    meta.ClearField("deletionTimestamp")
+    meta.ClearField("deletionGracePeriodSeconds")
+    meta.ClearField("selfLink")
+    meta.ClearField("generation")
+    if not rules.namespaced:
+        meta.ClearField("namespace")
+    if rules.generation:
+        meta.generation = 1
+    if rules.status:
+        obj.ClearField("status")
+    rules.create(obj)
+
+
+def prepare_for_update(new: Any, old: Any, subresource: str = "") -> None:
+    """Put back what this write may not change, and count the generation, in place on `new`.
+
+    A write of "status" keeps everything of `old` but status and metadata; a plain write keeps the status.
+    """
+    rules = kind_rules(new)
+    if not rules.namespaced:
+        new.metadata.ClearField("namespace")
+    metadata.carry_over(new, old)
+    if subresource == "status":
+        _keep_all_but_status(new, old)
+        rules.update_status(new, old)
+        return
+    if rules.status and subresource == "":
+        _copy_field(new, old, "status")
+    if subresource == "":
+        rules.update(new, old)
+    if rules.generation and _counted_part_changed(new, old):
+        new.metadata.generation = old.metadata.generation + 1
+
+
+def validate_create(obj: Any) -> list[Cause]:
+    """What is wrong with a new object, each cause naming its field; empty when it may be stored."""
+    rules = kind_rules(obj)
+    return [*metadata.validate(obj.metadata, rules), *rules.validate(obj)]
+
+
+def validate_update(new: Any, old: Any, subresource: str = "") -> list[Cause]:
+    """What is wrong with replacing `old` by `new` through the object itself ("") or one of its subresources."""
+    rules = kind_rules(new)
+    causes = metadata.validate_update(new.metadata, old.metadata, rules)
+    if not rules.unconditional_update and not new.metadata.resourceVersion:
+        causes.append(metadata.resource_version_needed())
+    if subresource == "status":
+        return [*causes, *rules.validate_status(new, old)]
+    if rules.validate_on_update:
+        causes += rules.validate(new)
+    return [*causes, *rules.validate_update(new, old)]
+
+
+def _copy_field(new: Any, old: Any, field: str) -> None:
+    new.ClearField(field)
+    if old.HasField(field):
+        getattr(new, field).CopyFrom(getattr(old, field))
+
+
+def _keep_all_but_status(new: Any, old: Any) -> None:
+    meta, status = type(new.metadata)(), None
+    meta.CopyFrom(new.metadata)
+    if new.HasField("status"):
+        status = type(new.status)()
+        status.CopyFrom(new.status)
+    new.CopyFrom(old)
+    new.metadata.CopyFrom(meta)
+    new.ClearField("status")
+    if status is not None:
+        new.status.CopyFrom(status)
+
+
+def _counted_part_changed(new: Any, old: Any) -> bool:
+    """Whether anything but metadata and status differs."""
+    fields = [f.name for f in new.DESCRIPTOR.fields if f.name not in ("metadata", "status")]
+    first, second = type(new)(), type(old)()
+    for target, source in ((first, new), (second, old)):
+        target.CopyFrom(source)
+        target.ClearField("metadata")
+        if "status" in source.DESCRIPTOR.fields_by_name:
+            target.ClearField("status")
+    return bool(fields) and not semantically_equal(first, second)

@@ -1,0 +1,200 @@
+"""PersistentVolume and PersistentVolumeClaim."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from services.apiserver.strategy.causes import (
+    Cause,
+    forbidden,
+    immutable,
+    invalid,
+    invalid_all,
+    not_supported,
+    required,
+)
+from services.apiserver.strategy.equality import semantically_equal
+from services.apiserver.strategy.kind import Kind
+from services.apiserver.strategy.names import dns_subdomain
+from services.apiserver.strategy.selectors import label_selector, node_selector
+from services.apiserver.strategy.volumes import no_backsteps, source_rules
+from tillerman.api.quantity import parse_quantity
+from tillerman.pb.k8s import core_v1_pb2 as core
+
+ACCESS_MODES = ("ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod")
+RECLAIM_POLICIES = ("Delete", "Recycle", "Retain")
+VOLUME_MODES = ("Block", "Filesystem")
+_ONE_SOURCE = "may not specify more than 1 volume type"
+_CLAIM_FROZEN = "spec is immutable after creation except resources.requests for bound claims"
+
+
+def _access_modes(path: str, modes: Any) -> list[Cause]:
+    causes = [not_supported(path, mode, ACCESS_MODES) for mode in modes if mode not in ACCESS_MODES]
+    if "ReadWriteOncePod" in modes and len(modes) > 1:
+        causes.append(forbidden(path, "may not use ReadWriteOncePod with other access modes"))
+    return causes
+
+
+def _validate_volume(volume: Any) -> list[Cause]:
+    spec = volume.spec
+    causes: list[Cause] = []
+    if not spec.accessModes:
+        causes.append(required("spec.accessModes"))
+    causes += _access_modes("spec.accessModes", spec.accessModes)
+    if not spec.capacity:
+        causes.append(required("spec.capacity"))
+    elif set(spec.capacity) != {"storage"}:
+        causes.append(not_supported("spec.capacity", sorted(spec.capacity), ["storage"]))
+    for name, amount in spec.capacity.items():
+        if parse_quantity(amount) <= 0:
+            causes.append(invalid(f"spec.capacity[{name}]", amount.string, "must be greater than zero"))
+    if spec.persistentVolumeReclaimPolicy and spec.persistentVolumeReclaimPolicy not in RECLAIM_POLICIES:
+        path = "spec.persistentVolumeReclaimPolicy"
+        causes.append(not_supported(path, spec.persistentVolumeReclaimPolicy, RECLAIM_POLICIES))
+    if spec.HasField("nodeAffinity"):
+        causes += _node_affinity(spec.nodeAffinity)
+    causes += _volume_source(spec)
+    if spec.storageClassName:
+        causes += invalid_all("spec.storageClassName", spec.storageClassName, dns_subdomain(spec.storageClassName))
+    if spec.HasField("volumeMode") and spec.volumeMode not in VOLUME_MODES:
+        causes.append(not_supported("spec.volumeMode", spec.volumeMode, VOLUME_MODES))
+    return causes
+
+
+def _node_affinity(affinity: Any) -> list[Cause]:
+    if not affinity.HasField("required"):
+        return [required("spec.nodeAffinity.required", "must specify required node constraints")]
+    return node_selector("spec.nodeAffinity.required", affinity.required)
+
+
+def _volume_source(spec: Any) -> list[Cause]:
+    source = spec.persistentVolumeSource
+    given = [field.name for field, _ in source.ListFields()]
+    if not given:
+        return [required("spec", "must specify a volume type")]
+    name = given[0]
+    value, path = getattr(source, name), f"spec.{name}"
+    causes = source_rules(path, name, value)
+    causes += [forbidden(f"spec.{other}", _ONE_SOURCE) for other in given[1:]]
+    if name == "local":
+        if not value.path:
+            causes.append(required(f"{path}.path"))
+        else:
+            causes += no_backsteps(f"{path}.path", value.path)
+        if not spec.HasField("nodeAffinity"):
+            causes.append(required("spec.nodeAffinity", "Local volume requires node affinity"))
+    elif name == "csi":
+        if not value.volumeHandle:
+            causes.append(required(f"{path}.volumeHandle"))
+        for field in ("controllerPublishSecretRef", "nodeStageSecretRef", "nodePublishSecretRef", "controllerExpandSecretRef"):
+            if value.HasField(field):
+                reference = getattr(value, field)
+                causes += [required(f"{path}.{field}.{f}") for f in ("name", "namespace") if not getattr(reference, f)]
+    elif name == "hostPath" and value.path.rstrip("/") == "" and spec.persistentVolumeReclaimPolicy == "Recycle":
+        detail = "may not be 'recycle' for a hostPath mount of '/'"
+        causes.append(forbidden("spec.persistentVolumeReclaimPolicy", detail))
+    return causes
+
+
+def _update_volume(new: Any, old: Any) -> list[Cause]:
+    causes: list[Cause] = []
+    if not semantically_equal(new.spec.persistentVolumeSource, old.spec.persistentVolumeSource):
+        detail = "spec.persistentvolumesource is immutable after creation"
+        causes.append(forbidden("spec.persistentvolumesource", detail))
+    causes += immutable("spec.volumeMode", new.spec.volumeMode, old.spec.volumeMode)
+    if old.spec.HasField("nodeAffinity"):
+        causes += immutable("spec.nodeAffinity", new.spec.nodeAffinity, old.spec.nodeAffinity)
+    return causes
+
+
+def _status_needs_version(new: Any, old: Any) -> list[Cause]:
+    return [] if new.metadata.resourceVersion else [required("metadata.resourceVersion")]
+
+
+def claim_spec(path: str, spec: Any) -> list[Cause]:
+    """A claim, on its own or in a template."""
+    causes: list[Cause] = []
+    if not spec.accessModes:
+        causes.append(required(f"{path}.accessModes", "at least 1 access mode is required"))
+    if spec.HasField("selector"):
+        causes += label_selector(f"{path}.selector", spec.selector)
+    causes += _access_modes(f"{path}.accessModes", spec.accessModes)
+    where = f"{path}.resources[storage]"
+    if "storage" not in spec.resources.requests:
+        causes.append(required(where))
+    elif parse_quantity(spec.resources.requests["storage"]) <= 0:
+        causes.append(invalid(where, spec.resources.requests["storage"].string, "must be greater than zero"))
+    if spec.HasField("storageClassName") and spec.storageClassName:
+        causes += invalid_all(f"{path}.storageClassName", spec.storageClassName, dns_subdomain(spec.storageClassName))
+    if spec.HasField("volumeMode") and spec.volumeMode not in VOLUME_MODES:
+        causes.append(not_supported(f"{path}.volumeMode", spec.volumeMode, VOLUME_MODES))
+    if spec.HasField("dataSource"):
+        for field in ("name", "kind"):
+            if not getattr(spec.dataSource, field):
+                causes.append(required(f"{path}.dataSource.{field}"))
+        if not spec.dataSource.apiGroup and spec.dataSource.kind != "PersistentVolumeClaim":
+            detail = "must be 'PersistentVolumeClaim' when referencing the default apiGroup"
+            causes.append(invalid(f"{path}.dataSource", spec.dataSource.kind, detail))
+    return causes
+
+
+def _validate_claim(claim: Any) -> list[Cause]:
+    return claim_spec("spec", claim.spec)
+
+
+def _update_claim(new: Any, old: Any) -> list[Cause]:
+    """A bound claim may grow; the volume and the class may be filled in; nothing else changes."""
+    masked = core.PersistentVolumeClaimSpec()
+    masked.CopyFrom(new.spec)
+    before = old.spec
+    if not before.volumeName:
+        masked.volumeName = before.volumeName
+    if not before.HasField("storageClassName") and new.spec.HasField("storageClassName"):
+        masked.ClearField("storageClassName")
+    causes: list[Cause] = []
+    if old.status.phase == "Bound" and "storage" in before.resources.requests:
+        wanted, had = new.spec.resources.requests["storage"], before.resources.requests["storage"]
+        if parse_quantity(wanted.string or "0") < parse_quantity(had):
+            detail = "field can not be less than previous value"
+            causes.append(forbidden("spec.resources.requests.storage", detail))
+        masked.resources.requests["storage"].CopyFrom(had)
+    masked.ClearField("volumeAttributesClassName")
+    unmasked = core.PersistentVolumeClaimSpec()
+    unmasked.CopyFrom(before)
+    unmasked.ClearField("volumeAttributesClassName")
+    if not semantically_equal(masked, unmasked):
+        causes.append(forbidden("spec", _CLAIM_FROZEN))
+    return causes
+
+
+def _claim_status(new: Any, old: Any) -> list[Cause]:
+    causes = _status_needs_version(new, old)
+    if not new.spec.accessModes:
+        causes.append(required("Spec.accessModes"))
+    for name, amount in new.status.capacity.items():
+        if parse_quantity(amount) < 0:
+            causes.append(invalid(f"status.capacity[{name}]", amount.string, "must be greater than or equal to 0"))
+    return causes
+
+
+def _create_phase(obj: Any) -> None:
+    obj.status.phase = "Pending"
+
+
+KINDS = {
+    core.PersistentVolume: Kind(
+        namespaced=False,
+        status=True,
+        create=_create_phase,
+        validate=_validate_volume,
+        validate_update=_update_volume,
+        validate_status=_status_needs_version,
+    ),
+    core.PersistentVolumeClaim: Kind(
+        status=True,
+        create=_create_phase,
+        validate=_validate_claim,
+        validate_update=_update_claim,
+        validate_status=_claim_status,
+    ),
+}

@@ -1,0 +1,141 @@
+"""Rules for pod specs and pod templates, wherever they stand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from services.apiserver.strategy.causes import (
+    Cause,
+    invalid,
+    invalid_all,
+    label_map,
+    not_supported,
+    one_of,
+    qualified_name,
+    required,
+)
+from services.apiserver.strategy.containers import containers, ephemeral_containers, init_containers
+from services.apiserver.strategy.metadata import annotations
+from services.apiserver.strategy.names import dns_label, dns_subdomain
+from services.apiserver.strategy.pod_scheduling import affinity, tolerations, topology_spread
+from services.apiserver.strategy.ports import parse_ip
+from services.apiserver.strategy.resources import whole_resource_list
+from services.apiserver.strategy.security import pod_security
+from services.apiserver.strategy.volumes import volumes
+
+DNS_POLICIES = ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None")
+_MAX_NAMESERVERS = 3
+_MAX_SEARCHES = 32
+_MAX_SEARCH_LENGTH = 2048
+
+
+def pod_template(path: str, template: Any) -> list[Cause]:
+    """A PodTemplateSpec: labels, annotations and the spec."""
+    causes = label_map(f"{path}.labels", template.metadata.labels)
+    causes += annotations(f"{path}.annotations", template.metadata.annotations)
+    causes += pod_spec(f"{path}.spec", template.spec)
+    if template.spec.ephemeralContainers:
+        detail = "ephemeral containers not allowed in pod template"
+        causes.append(Cause(f"{path}.spec.ephemeralContainers", "FieldValueForbidden", f"Forbidden: {detail}"))
+    return causes
+
+
+def pod_spec(path: str, spec: Any) -> list[Cause]:
+    known, causes = volumes(f"{path}.volumes", spec.volumes)
+    host_network = spec.hostNetwork
+    causes += containers(f"{path}.containers", spec.containers, known, host_network=host_network)
+    if spec.initContainers:
+        where = f"{path}.initContainers"
+        causes += init_containers(where, spec.initContainers, spec.containers, known, host_network=host_network)
+    if spec.ephemeralContainers:
+        causes += ephemeral_containers(f"{path}.ephemeralContainers", spec, known)
+    causes += one_of(f"{path}.restartPolicy", spec.restartPolicy, ("Always", "OnFailure", "Never"))
+    causes += one_of(f"{path}.dnsPolicy", spec.dnsPolicy, DNS_POLICIES)
+    if spec.nodeSelector:
+        causes += label_map(f"{path}.nodeSelector", spec.nodeSelector)
+    causes += pod_security(f"{path}.securityContext", spec)
+    if spec.HasField("affinity"):
+        causes += affinity(f"{path}.affinity", spec.affinity)
+    causes += _dns(f"{path}.dnsConfig", spec)
+    for index, gate in enumerate(spec.readinessGates):
+        where = f"{path}.readinessGates[{index}].conditionType"
+        causes += invalid_all(where, gate.conditionType, qualified_name(gate.conditionType))
+    if spec.topologySpreadConstraints:
+        causes += topology_spread(f"{path}.topologySpreadConstraints", spec.topologySpreadConstraints)
+    causes += _names(path, spec)
+    if spec.tolerations:
+        causes += tolerations(f"{path}.tolerations", spec.tolerations)
+    for alias in spec.hostAliases:
+        if parse_ip(alias.ip) is None:
+            causes.append(invalid(f"{path}.hostAliases.ip", alias.ip, "must be valid IP address"))
+        for name in alias.hostnames:
+            causes += invalid_all(f"{path}.hostAliases.hostnames", name, dns_subdomain(name))
+    if spec.overhead:
+        causes += whole_resource_list(f"{path}.overhead.limits", spec.overhead)
+    return causes + _scheduling_gates(f"{path}.schedulingGates", spec)
+
+
+def _names(path: str, spec: Any) -> list[Cause]:
+    causes: list[Cause] = []
+    for field, rule in (
+        ("serviceAccountName", dns_subdomain),
+        ("nodeName", dns_subdomain),
+        ("hostname", dns_label),
+        ("subdomain", dns_label),
+        ("priorityClassName", dns_subdomain),
+        ("runtimeClassName", dns_subdomain),
+    ):
+        value = getattr(spec, field)
+        if value:
+            causes += invalid_all(f"{path}.{field}", value, rule(value))
+    if spec.HasField("activeDeadlineSeconds") and not 1 <= spec.activeDeadlineSeconds <= 2**31 - 1:
+        where, detail = f"{path}.activeDeadlineSeconds", "must be between 1 and 2147483647, inclusive"
+        causes.append(invalid(where, spec.activeDeadlineSeconds, detail))
+    if spec.HasField("preemptionPolicy") and spec.preemptionPolicy not in ("PreemptLowerPriority", "Never"):
+        allowed = ["PreemptLowerPriority", "Never"]
+        causes.append(not_supported(f"{path}.preemptionPolicy", spec.preemptionPolicy, allowed))
+    if spec.HasField("os"):
+        causes += one_of(f"{path}.os.name", spec.os.name, ("linux", "windows"))
+    return causes
+
+
+def _dns(path: str, spec: Any) -> list[Cause]:
+    config = spec.dnsConfig
+    if spec.dnsPolicy == "None":
+        if not spec.HasField("dnsConfig"):
+            return [required(path, "must provide `dnsConfig` when `dnsPolicy` is None")]
+        if not config.nameservers:
+            detail = "must provide at least one DNS nameserver when `dnsPolicy` is None"
+            return [required(f"{path}.nameservers", detail)]
+    causes: list[Cause] = []
+    if len(config.nameservers) > _MAX_NAMESERVERS:
+        detail = f"must not have more than {_MAX_NAMESERVERS} nameservers"
+        causes.append(invalid(f"{path}.nameservers", config.nameservers, detail))
+    for index, server in enumerate(config.nameservers):
+        if parse_ip(server) is None:
+            causes.append(invalid(f"{path}.nameservers[{index}]", server, "must be valid IP address"))
+    if len(config.searches) > _MAX_SEARCHES:
+        detail = f"must not have more than {_MAX_SEARCHES} search paths"
+        causes.append(invalid(f"{path}.searches", config.searches, detail))
+    if len(" ".join(config.searches)) > _MAX_SEARCH_LENGTH:
+        detail = f"must not have more than {_MAX_SEARCH_LENGTH} characters (including spaces) in the search list"
+        causes.append(invalid(f"{path}.searches", config.searches, detail))
+    for index, search in enumerate(config.searches):
+        name = search.removesuffix(".")
+        if search != ".":
+            causes += invalid_all(f"{path}.searches[{index}]", name, dns_subdomain(name))
+    for index, option in enumerate(config.options):
+        if not option.name:
+            causes.append(required(f"{path}.options[{index}]", "must not be empty"))
+    return causes
+
+
+def _scheduling_gates(path: str, spec: Any) -> list[Cause]:
+    causes: list[Cause] = []
+    seen: set[str] = set()
+    for index, gate in enumerate(spec.schedulingGates):
+        causes += invalid_all(f"{path}[{index}]", gate.name, qualified_name(gate.name))
+        if gate.name in seen:
+            causes.append(Cause(f"{path}[{index}]", "FieldValueDuplicate", f'Duplicate value: "{gate.name}"'))
+        seen.add(gate.name)
+    return causes

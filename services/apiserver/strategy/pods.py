@@ -1,0 +1,219 @@
+"""Pod and PodTemplate: what a write may set, and the few fields of a pod that may change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from services.apiserver.strategy.causes import (
+    Cause,
+    forbidden,
+    immutable,
+    invalid,
+    invalid_all,
+    qualified_name,
+    required,
+)
+from services.apiserver.strategy.containers import PULL_POLICIES, image
+from services.apiserver.strategy.equality import semantically_equal
+from services.apiserver.strategy.kind import Kind
+from services.apiserver.strategy.names import dns_subdomain
+from services.apiserver.strategy.pod_spec import pod_spec, pod_template
+from services.apiserver.strategy.ports import parse_ip
+from services.apiserver.strategy.resources import requirements
+from tillerman.api.pods import qos_class
+from tillerman.pb.k8s import core_v1_pb2 as core
+
+_MAY_CHANGE = (
+    "pod updates may not change fields other than `spec.containers[*].image`, `spec.initContainers[*].image`, "
+    "`spec.activeDeadlineSeconds` or `spec.tolerations` (only additions to existing tolerations)"
+)
+_BAD_IP = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
+
+
+def _create(pod: Any) -> None:
+    pod.status.phase = "Pending"
+    pod.status.qosClass = qos_class(pod)
+
+
+def _update_status(new: Any, old: Any) -> None:
+    """A status write may label and annotate, not adopt."""
+    del new.metadata.ownerReferences[:]
+    new.metadata.ownerReferences.extend(old.metadata.ownerReferences)
+    if not new.status.qosClass:
+        new.status.qosClass = old.status.qosClass
+
+
+def _validate(pod: Any) -> list[Cause]:
+    causes = pod_spec("spec", pod.spec)
+    if not pod.spec.serviceAccountName:
+        for index, volume in enumerate(pod.spec.volumes):
+            for position, source in enumerate(volume.volumeSource.projected.sources):
+                if source.HasField("serviceAccountToken"):
+                    path = f"spec.volumes[{index}].projected.sources[{position}].serviceAccountToken"
+                    causes.append(forbidden(path, "must not be specified when serviceAccountName is not set"))
+    if pod.spec.ephemeralContainers and not pod.metadata.resourceVersion:
+        causes.append(forbidden("spec.ephemeralContainers", "cannot be set on create"))
+    return causes
+
+
+def _validate_update(new: Any, old: Any) -> list[Cause]:
+    """A pod's containers are what they are: only their images, the deadline and more tolerations may change."""
+    causes: list[Cause] = []
+    for field in ("containers", "initContainers"):
+        after, before = getattr(new.spec, field), getattr(old.spec, field)
+        if len(after) != len(before):
+            detail = f"pod updates may not add or remove {'init containers' if field == 'initContainers' else 'containers'}"
+            return [*causes, forbidden(f"spec.{field}", detail)]
+        for index, container in enumerate(after):
+            causes += image(f"spec.{field}[{index}].image", container.image)
+    causes += _deadline(new.spec, old.spec)
+    causes += _only_more_tolerations(new.spec, old.spec)
+    causes += _gates(new.spec, old.spec)
+    changed = core.PodSpec()
+    changed.CopyFrom(new.spec)
+    _mask_changeable(changed, old.spec)
+    if not semantically_equal(changed, old.spec):
+        causes.append(forbidden("spec", _MAY_CHANGE))
+    return causes
+
+
+def _mask_changeable(spec: Any, old: Any) -> None:
+    """Give every field that may change its old value."""
+    for field in ("containers", "initContainers"):
+        for container, before in zip(getattr(spec, field), getattr(old, field), strict=True):
+            container.image = before.image
+    spec.ClearField("activeDeadlineSeconds")
+    if old.HasField("activeDeadlineSeconds"):
+        spec.activeDeadlineSeconds = old.activeDeadlineSeconds
+    for field in ("tolerations", "schedulingGates", "ephemeralContainers"):
+        spec.ClearField(field)
+        getattr(spec, field).extend(getattr(old, field))
+    if spec.terminationGracePeriodSeconds == 1 and old.terminationGracePeriodSeconds < 0:
+        spec.terminationGracePeriodSeconds = old.terminationGracePeriodSeconds
+    if old.schedulingGates:
+        # A gated pod may still narrow where it can go.
+        spec.nodeSelector.clear()
+        spec.nodeSelector.update(old.nodeSelector)
+        spec.ClearField("affinity")
+        if old.HasField("affinity"):
+            spec.affinity.CopyFrom(old.affinity)
+
+
+def _deadline(new: Any, old: Any) -> list[Cause]:
+    path = "spec.activeDeadlineSeconds"
+    if new.HasField("activeDeadlineSeconds"):
+        if not 0 <= new.activeDeadlineSeconds <= 2**31 - 1:
+            return [invalid(path, new.activeDeadlineSeconds, "must be between 0 and 2147483647, inclusive")]
+        if old.HasField("activeDeadlineSeconds") and old.activeDeadlineSeconds < new.activeDeadlineSeconds:
+            return [invalid(path, new.activeDeadlineSeconds, "must be less than or equal to previous value")]
+    elif old.HasField("activeDeadlineSeconds"):
+        return [invalid(path, 0, "must not update from a positive integer to nil value")]
+    return []
+
+
+def _only_more_tolerations(new: Any, old: Any) -> list[Cause]:
+    def without_seconds(toleration: Any) -> bytes:
+        copy = core.Toleration()
+        copy.CopyFrom(toleration)
+        copy.ClearField("tolerationSeconds")
+        return bytes(copy.SerializeToString(deterministic=True))
+
+    kept = {without_seconds(t) for t in new.tolerations}
+    if all(without_seconds(t) in kept for t in old.tolerations):
+        return []
+    return [forbidden("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds")]
+
+
+def _gates(new: Any, old: Any) -> list[Cause]:
+    before = {gate.name for gate in old.schedulingGates}
+    added = [gate.name for gate in new.schedulingGates if gate.name not in before]
+    return [forbidden("spec.schedulingGates", "only deletion is allowed, but found new scheduling gates")] if added else []
+
+
+def _validate_status(new: Any, old: Any) -> list[Cause]:
+    status = new.status
+    causes: list[Cause] = []
+    if status.nominatedNodeName:
+        name = status.nominatedNodeName
+        causes += invalid_all("status.nominatedNodeName", name, dns_subdomain(name))
+    causes += _container_statuses("status.containerStatuses", status.containerStatuses, old, new.spec.restartPolicy)
+    for index, condition in enumerate(status.conditions):
+        # Kubernetes itself spells this path so.
+        causes += invalid_all(f"metadata.conditions[{index}].Type", condition.type, qualified_name(condition.type))
+    for index, address in enumerate(status.podIPs):
+        if parse_ip(address.ip) is None:
+            causes.append(invalid(f"status.podIPs[{index}]", address.ip, _BAD_IP))
+    if len(status.podIPs) > 2:
+        families = {getattr(parse_ip(address.ip), "version", 0) for address in status.podIPs}
+        if len(families) < len(status.podIPs):
+            addresses = [address.ip for address in status.podIPs]
+            detail = "may specify no more than one IP for each IP family"
+            causes.append(invalid("status.podIPs", addresses, detail))
+    return causes
+
+
+def _container_statuses(path: str, statuses: Any, old: Any, restart_policy: str) -> list[Cause]:
+    """Under a policy that does not restart, a container that has ended stays so."""
+    if restart_policy == "Always":
+        return []
+    now = {status.name: status for status in statuses}
+    causes: list[Cause] = []
+    for index, before in enumerate(old.status.containerStatuses):
+        after = now.get(before.name)
+        if after is None or not before.state.HasField("terminated"):
+            continue
+        failed_may_restart = restart_policy == "OnFailure" and before.state.terminated.exitCode != 0
+        if not failed_may_restart and not after.state.HasField("terminated"):
+            causes.append(forbidden(f"{path}[{index}].state", "may not be transitioned to non-terminated state"))
+    return causes
+
+
+def validate_ephemeral_containers(new: Any, old: Any) -> list[Cause]:
+    """An update through pods/ephemeralcontainers: what is there stays, more may come."""
+    causes: list[Cause] = []
+    before = {c.ephemeralContainerCommon.name: c for c in old.spec.ephemeralContainers}
+    after = {c.ephemeralContainerCommon.name: c for c in new.spec.ephemeralContainers}
+    for name, container in before.items():
+        if name not in after:
+            detail = f"existing ephemeral containers {name!r} may not be removed".replace("'", '"')
+            causes.append(forbidden("spec.ephemeralContainers", detail))
+        elif not semantically_equal(container, after[name]):
+            detail = f"existing ephemeral containers {name!r} may not be changed".replace("'", '"')
+            causes.append(forbidden("spec.ephemeralContainers", detail))
+    return causes
+
+
+def validate_resize(new: Any, old: Any) -> list[Cause]:
+    """An update through pods/resize: only containers' cpu and memory."""
+    causes: list[Cause] = []
+    masked = core.PodSpec()
+    masked.CopyFrom(new.spec)
+    for index, container in enumerate(new.spec.containers):
+        causes += requirements(f"spec.containers[{index}].resources", container.resources)
+        if index < len(old.spec.containers):
+            masked.containers[index].resources.CopyFrom(old.spec.containers[index].resources)
+            masked.containers[index].ClearField("resizePolicy")
+            masked.containers[index].resizePolicy.extend(old.spec.containers[index].resizePolicy)
+    if not semantically_equal(masked, old.spec):
+        causes.append(forbidden("spec", "only cpu and memory resources are mutable"))
+    if new.status.qosClass and qos_class(new) != old.status.qosClass:
+        detail = "Pod QOS Class may not change as a result of resizing"
+        causes.append(invalid("spec", old.status.qosClass, detail))
+    return causes
+
+
+def _validate_template(template: Any) -> list[Cause]:
+    return pod_template("template", template.template)
+
+
+KINDS = {
+    core.Pod: Kind(
+        status=True,
+        create=_create,
+        update_status=_update_status,
+        validate=_validate,
+        validate_update=_validate_update,
+        validate_status=_validate_status,
+    ),
+    core.PodTemplate: Kind(generation=False, create_on_update=False, validate=_validate_template),
+}

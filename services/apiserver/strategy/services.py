@@ -1,0 +1,389 @@
+"""Service, Endpoints and EndpointSlice."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+from services.apiserver.strategy.causes import (
+    Cause,
+    duplicate,
+    forbidden,
+    immutable,
+    invalid,
+    invalid_all,
+    label_map,
+    label_value,
+    not_supported,
+    one_of,
+    qualified_name,
+    required,
+    too_many,
+)
+from services.apiserver.strategy.kind import Kind
+from services.apiserver.strategy.names import dns1035_label, dns_label, dns_subdomain
+from services.apiserver.strategy.ports import PROTOCOLS, parse_cidr, parse_ip, port_name, port_number, port_number_or_name
+from tillerman.pb.k8s import core_v1_pb2 as core
+from tillerman.pb.k8s import discovery_v1_pb2 as discovery
+
+TYPES = ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName")
+_NEEDS_ADDRESS = "must specify `addresses` or `notReadyAddresses`"
+_BAD_IP = "must be a valid IP address"
+_BAD_IP_LONG = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
+_RANGES_ANNOTATION = "service.beta.kubernetes.io/load-balancer-source-ranges"
+_TIMEOUT_RANGE = "must be greater than 0 and less than 86400"
+_MAX_ADDRESSES, _MAX_PORTS, _MAX_ENDPOINTS = 100, 100, 1000
+
+
+def _normalize(service: Any) -> None:
+    """clusterIP and the first of clusterIPs are one."""
+    spec = service.spec
+    if spec.clusterIP and not spec.clusterIPs:
+        spec.clusterIPs.append(spec.clusterIP)
+    elif spec.clusterIPs and not spec.clusterIP:
+        spec.clusterIP = spec.clusterIPs[0]
+
+
+def _update_service(new: Any, old: Any) -> None:
+    after, before = new.spec, old.spec
+    if after.type != "ExternalName" and before.type != "ExternalName":
+        # What was allotted stays unless the update names something else.
+        if not after.clusterIP and not after.clusterIPs:
+            after.clusterIP = before.clusterIP
+            after.clusterIPs.extend(before.clusterIPs)
+        elif after.clusterIP != before.clusterIP and list(after.clusterIPs) == list(before.clusterIPs):
+            del after.clusterIPs[:]
+    elif after.type == "ExternalName" and before.type != "ExternalName" and after.clusterIP == before.clusterIP:
+        after.ClearField("clusterIP")
+        del after.clusterIPs[:]
+    _normalize(new)
+    if after.type in ("NodePort", "LoadBalancer"):
+        _keep_node_ports(after, before)
+    elif before.type in ("NodePort", "LoadBalancer"):
+        _drop_node_ports(after, before)
+    if not _needs_health_port(after) and after.healthCheckNodePort == before.healthCheckNodePort:
+        after.ClearField("healthCheckNodePort")
+    elif _needs_health_port(before) and not after.healthCheckNodePort:
+        after.healthCheckNodePort = before.healthCheckNodePort
+
+
+def _keep_node_ports(after: Any, before: Any) -> None:
+    allotted = {(p.protocol, p.port): p.nodePort for p in before.ports if p.nodePort}
+    named = {(p.protocol, p.nodePort) for p in after.ports if p.nodePort}
+    for port in after.ports:
+        known = allotted.get((port.protocol, port.port))
+        if not port.nodePort and known and (port.protocol, known) not in named:
+            port.nodePort = known
+
+
+def _drop_node_ports(after: Any, before: Any) -> None:
+    """A Service that turns ClusterIP gives back the node ports that it had."""
+    if [p.nodePort for p in after.ports] == [p.nodePort for p in before.ports]:
+        for port in after.ports:
+            port.ClearField("nodePort")
+    if after.externalTrafficPolicy == before.externalTrafficPolicy:
+        after.ClearField("externalTrafficPolicy")
+
+
+def _needs_health_port(spec: Any) -> bool:
+    return bool(spec.type == "LoadBalancer" and spec.externalTrafficPolicy == "Local")
+
+
+def _validate_service(service: Any) -> list[Cause]:
+    spec = service.spec
+    headless = spec.clusterIP == "None"
+    causes: list[Cause] = []
+    if not spec.ports and not headless and spec.type != "ExternalName":
+        causes.append(required("spec.ports"))
+    if spec.type in ("NodePort", "LoadBalancer") and headless:
+        detail = f"may not be set to 'None' for {spec.type} services"
+        causes.append(invalid("spec.clusterIPs[0]", "None", detail))
+    if spec.type == "ExternalName":
+        causes += _external_name(spec, headless=headless)
+    causes += _cluster_ips(spec)
+    causes += _service_ports(spec)
+    causes += label_map("spec.selector", spec.selector)
+    causes += one_of("spec.sessionAffinity", spec.sessionAffinity, ("ClientIP", "None"))
+    if spec.sessionAffinity == "ClientIP":
+        causes += _affinity_timeout(spec.sessionAffinityConfig)
+    elif spec.HasField("sessionAffinityConfig"):
+        detail = "must not be set when session affinity is None"
+        causes.append(forbidden("spec.sessionAffinityConfig", detail))
+    causes += one_of("spec.type", spec.type, TYPES)
+    causes += _external_ips(spec)
+    causes += _traffic_policies(spec)
+    return causes + _source_ranges(service)
+
+
+def _external_name(spec: Any, *, headless: bool) -> list[Cause]:
+    causes = []
+    if spec.clusterIP and not headless or spec.clusterIPs and not headless:
+        causes.append(forbidden("spec.clusterIPs", "may not be set for ExternalName services"))
+    name = spec.externalName.removesuffix(".")
+    if not name:
+        return [*causes, required("spec.externalName")]
+    return causes + invalid_all("spec.externalName", name, dns_subdomain(name))
+
+
+def _cluster_ips(spec: Any) -> list[Cause]:
+    causes: list[Cause] = []
+    if spec.type == "ExternalName":
+        return causes
+    for index, address in enumerate(spec.clusterIPs):
+        path = f"spec.clusterIPs[{index}]"
+        if address == "None":
+            if len(spec.clusterIPs) > 1 or index:
+                causes.append(invalid(path, address, "may not be set along with other values"))
+        elif parse_ip(address) is None:
+            causes.append(invalid(path, address, _BAD_IP))
+    if spec.clusterIPs and spec.clusterIP and spec.clusterIPs[0] != spec.clusterIP:
+        causes.append(invalid("spec.clusterIPs", spec.clusterIPs, "first value must match `clusterIP`"))
+    return causes
+
+
+def _service_ports(spec: Any) -> list[Cause]:
+    causes: list[Cause] = []
+    names: set[str] = set()
+    taken: set[tuple[str, int]] = set()
+    node_ports: set[tuple[str, int]] = set()
+    for index, port in enumerate(spec.ports):
+        path = f"spec.ports[{index}]"
+        if not port.name:
+            if len(spec.ports) > 1:
+                causes.append(required(f"{path}.name"))
+        else:
+            causes += invalid_all(f"{path}.name", port.name, dns_label(port.name))
+            if port.name in names:
+                causes.append(duplicate(f"{path}.name", port.name))
+            names.add(port.name)
+        causes += port_number(f"{path}.port", port.port)
+        causes += one_of(f"{path}.protocol", port.protocol, PROTOCOLS)
+        causes += port_number_or_name(f"{path}.targetPort", port.targetPort)
+        if port.HasField("appProtocol"):
+            causes += invalid_all(f"{path}.appProtocol", port.appProtocol, qualified_name(port.appProtocol))
+        if port.nodePort:
+            if spec.type == "ClusterIP":
+                causes.append(forbidden(f"{path}.nodePort", "may not be used when `type` is 'ClusterIP'"))
+            elif not 0 < port.nodePort < 65536:
+                causes += port_number(f"{path}.nodePort", port.nodePort)
+            key = (port.protocol, port.nodePort)
+            if key in node_ports:
+                causes.append(duplicate(f"{path}.nodePort", port.nodePort))
+            node_ports.add(key)
+        if (port.protocol, port.port) in taken:
+            causes.append(Cause(path, "FieldValueDuplicate", f"Duplicate value: {_port_key(port)}"))
+        taken.add((port.protocol, port.port))
+    return causes
+
+
+def _port_key(port: Any) -> str:
+    return f'{{"port":{port.port},"protocol":"{port.protocol}"}}'
+
+
+def _affinity_timeout(config: Any) -> list[Cause]:
+    seconds = config.clientIP.timeoutSeconds
+    if 0 < seconds <= 86400:
+        return []
+    return [invalid("spec.sessionAffinityConfig.clientIP.timeoutSeconds", seconds, _TIMEOUT_RANGE)]
+
+
+def _external_ips(spec: Any) -> list[Cause]:
+    causes: list[Cause] = []
+    for index, address in enumerate(spec.externalIPs):
+        path = f"spec.externalIPs[{index}]"
+        if parse_ip(address) is None:
+            causes.append(invalid(path, address, _BAD_IP))
+        else:
+            causes += _reachable(path, address)
+    return causes
+
+
+def _reachable(path: str, text: str) -> list[Cause]:
+    """An address that other hosts can have."""
+    address = ipaddress.ip_address(text)
+    causes: list[Cause] = []
+    if address.is_unspecified:
+        causes.append(invalid(path, text, f"may not be unspecified ({text})"))
+    if address.is_loopback:
+        causes.append(invalid(path, text, "may not be in the loopback range (127.0.0.0/8)"))
+    if address.is_link_local:
+        causes.append(invalid(path, text, "may not be in the link-local range (169.254.0.0/16)"))
+    if address in ipaddress.ip_network("224.0.0.0/24"):
+        causes.append(invalid(path, text, "may not be in the link-local multicast range (224.0.0.0/24)"))
+    return causes
+
+
+def _traffic_policies(spec: Any) -> list[Cause]:
+    causes: list[Cause] = []
+    policy, external = spec.externalTrafficPolicy, spec.type in ("NodePort", "LoadBalancer")
+    if policy not in ("", "Cluster", "Local"):
+        detail = "ExternalTrafficPolicy must be empty, Cluster or Local"
+        causes.append(invalid("spec.externalTrafficPolicy", policy, detail))
+    elif policy and not external:
+        detail = "ExternalTrafficPolicy can only be set on NodePort and LoadBalancer service"
+        causes.append(invalid("spec.externalTrafficPolicy", policy, detail))
+    if spec.healthCheckNodePort:
+        if spec.healthCheckNodePort < 0:
+            detail = "HealthCheckNodePort must be greater than 0"
+            causes.append(invalid("spec.healthCheckNodePort", spec.healthCheckNodePort, detail))
+        elif not _needs_health_port(spec):
+            detail = "HealthCheckNodePort can only be set on LoadBalancer service with ExternalTrafficPolicy=Local"
+            causes.append(invalid("spec.healthCheckNodePort", spec.healthCheckNodePort, detail))
+    if spec.HasField("internalTrafficPolicy") and spec.internalTrafficPolicy not in ("Cluster", "Local"):
+        causes.append(not_supported("spec.internalTrafficPolicy", spec.internalTrafficPolicy, ["Cluster", "Local"]))
+    if spec.HasField("ipFamilyPolicy"):
+        allowed = ("SingleStack", "PreferDualStack", "RequireDualStack")
+        causes += one_of("spec.ipFamilyPolicy", spec.ipFamilyPolicy, allowed, needed=False)
+    return causes
+
+
+def _source_ranges(service: Any) -> list[Cause]:
+    # The capital L is Kubernetes' own.
+    spec, path = service.spec, "spec.LoadBalancerSourceRanges"
+    annotation = service.metadata.annotations.get(_RANGES_ANNOTATION)
+    if spec.loadBalancerSourceRanges:
+        ranges, shown = list(spec.loadBalancerSourceRanges), f"[{' '.join(spec.loadBalancerSourceRanges)}]"
+        detail = "must be a list of IP ranges. For example, 10.240.0.0/24,10.250.0.0/24 "
+    elif annotation is not None:
+        path = f"metadata.annotations[{_RANGES_ANNOTATION}]"
+        ranges, shown = [part.strip() for part in annotation.split(",") if part.strip()], annotation
+        detail = "must be a comma separated list of IP ranges. For example, 10.240.0.0/24,10.250.0.0/24 "
+    else:
+        return []
+    if spec.type != "LoadBalancer":
+        return [forbidden(path, "may only be used when `type` is 'LoadBalancer'")]
+    return [] if all(parse_cidr(text.strip()) for text in ranges) else [invalid(path, shown, detail)]
+
+
+def _validate_service_update(new: Any, old: Any) -> list[Cause]:
+    """An address once allotted stays, unless the Service turns into or from ExternalName."""
+    if new.spec.type == "ExternalName" or old.spec.type == "ExternalName":
+        return []
+    causes: list[Cause] = []
+    before, after = old.spec.clusterIPs, new.spec.clusterIPs
+    if before and (not after or after[0] != before[0]):
+        causes.append(invalid("spec.clusterIPs[0]", after, "may not change once set"))
+    return causes
+
+
+def _validate_service_status(new: Any, old: Any) -> list[Cause]:
+    return load_balancer("status.loadBalancer", new.status.loadBalancer)
+
+
+def load_balancer(path: str, status: Any) -> list[Cause]:
+    """The addresses under which a load balancer is reached (Service and Ingress)."""
+    causes: list[Cause] = []
+    for index, ingress in enumerate(status.ingress):
+        where = f"{path}.ingress[{index}]"
+        if ingress.ip and parse_ip(ingress.ip) is None:
+            causes.append(invalid(f"{where}.ip", ingress.ip, _BAD_IP))
+        if ingress.hostname:
+            causes += invalid_all(f"{where}.hostname", ingress.hostname, dns_subdomain(ingress.hostname))
+            if parse_ip(ingress.hostname) is not None:
+                detail = "must be a DNS name, not an IP address"
+                causes.append(invalid(f"{where}.hostname", ingress.hostname, detail))
+    return causes
+
+
+def _validate_endpoints(endpoints: Any) -> list[Cause]:
+    causes: list[Cause] = []
+    for index, subset in enumerate(endpoints.subsets):
+        path = f"subsets[{index}]"
+        if not subset.addresses and not subset.notReadyAddresses:
+            causes.append(required(path, _NEEDS_ADDRESS))
+        for field in ("addresses", "notReadyAddresses"):
+            for position, address in enumerate(getattr(subset, field)):
+                causes += _endpoint_address(f"{path}.{field}[{position}]", address)
+        for position, port in enumerate(subset.ports):
+            where = f"{path}.ports[{position}]"
+            if not port.name:
+                causes += [required(f"{where}.name")] if len(subset.ports) > 1 else []
+            else:
+                causes += invalid_all(f"{where}.name", port.name, dns_label(port.name))
+            causes += port_number(f"{where}.port", port.port)
+            causes += one_of(f"{where}.protocol", port.protocol, PROTOCOLS)
+    return causes
+
+
+def _endpoint_address(path: str, address: Any) -> list[Cause]:
+    causes: list[Cause] = []
+    if parse_ip(address.ip) is None:
+        causes += [invalid(f"{path}.ip", address.ip, _BAD_IP_LONG), invalid(f"{path}.ip", address.ip, _BAD_IP)]
+    else:
+        causes += _reachable(f"{path}.ip", address.ip)
+    if address.hostname:
+        causes += invalid_all(f"{path}.hostname", address.hostname, dns_label(address.hostname))
+    if address.HasField("nodeName"):
+        causes += invalid_all(f"{path}.nodeName", address.nodeName, dns_subdomain(address.nodeName))
+    return causes
+
+
+def _validate_slice(piece: Any) -> list[Cause]:
+    causes: list[Cause] = []
+    if not piece.addressType:
+        causes.append(required("addressType"))
+    elif piece.addressType not in ("IPv4", "IPv6", "FQDN"):
+        causes.append(not_supported("addressType", piece.addressType, ["FQDN", "IPv4", "IPv6"]))
+    if len(piece.endpoints) > _MAX_ENDPOINTS:
+        causes.append(too_many("endpoints", len(piece.endpoints), _MAX_ENDPOINTS))
+    for index, endpoint in enumerate(piece.endpoints):
+        causes += _slice_endpoint(f"endpoints[{index}]", endpoint, piece.addressType)
+    if len(piece.ports) > _MAX_PORTS:
+        causes.append(too_many("ports", len(piece.ports), _MAX_PORTS))
+    names: set[str] = set()
+    for index, port in enumerate(piece.ports):
+        path = f"ports[{index}]"
+        if port.name:
+            causes += invalid_all(f"{path}.name", port.name, port_name(port.name))
+        if port.name in names:
+            causes.append(duplicate(f"{path}.name", port.name))
+        names.add(port.name)
+        causes += one_of(f"{path}.protocol", port.protocol, PROTOCOLS)
+        if port.HasField("appProtocol"):
+            causes += invalid_all(f"{path}.appProtocol", port.appProtocol, qualified_name(port.appProtocol))
+    return causes
+
+
+def _slice_endpoint(path: str, endpoint: Any, address_type: str) -> list[Cause]:
+    causes: list[Cause] = []
+    if not endpoint.addresses:
+        causes.append(required(f"{path}.addresses", "must contain at least 1 address"))
+    elif len(endpoint.addresses) > _MAX_ADDRESSES:
+        causes.append(too_many(f"{path}.addresses", len(endpoint.addresses), _MAX_ADDRESSES))
+    for index, text in enumerate(endpoint.addresses):
+        where = f"{path}.addresses[{index}]"
+        if address_type == "FQDN":
+            causes += invalid_all(where, text, dns_subdomain(text))
+        elif address_type in ("IPv4", "IPv6"):
+            address = parse_ip(text)
+            if address is None or address.version != int(address_type[-1]):
+                causes.append(invalid(where, text, f"must be a valid {address_type} address"))
+            else:
+                causes += _reachable(where, text)
+    if endpoint.HasField("hostname"):
+        causes += invalid_all(f"{path}.hostname", endpoint.hostname, dns_label(endpoint.hostname))
+    if endpoint.HasField("nodeName"):
+        causes += invalid_all(f"{path}.nodeName", endpoint.nodeName, dns_subdomain(endpoint.nodeName))
+    for key, value in endpoint.deprecatedTopology.items():
+        causes += invalid_all(f"{path}.deprecatedTopology", key, qualified_name(key))
+        causes += invalid_all(f"{path}.deprecatedTopology", value, label_value(value))
+    return causes
+
+
+def _update_slice(new: Any, old: Any) -> list[Cause]:
+    return immutable("addressType", new.addressType, old.addressType)
+
+
+KINDS = {
+    core.Service: Kind(
+        name=dns1035_label,
+        status=True,
+        create=_normalize,
+        update=_update_service,
+        validate=_validate_service,
+        validate_update=_validate_service_update,
+        validate_status=_validate_service_status,
+    ),
+    core.Endpoints: Kind(create_on_update=True, validate=_validate_endpoints),
+    discovery.EndpointSlice: Kind(generation=True, validate=_validate_slice, validate_update=_update_slice),
+}

@@ -1,0 +1,192 @@
+"""storage.k8s.io: StorageClass, CSIDriver, CSINode, VolumeAttachment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from services.apiserver.strategy.causes import (
+    Cause,
+    duplicate,
+    forbidden,
+    immutable,
+    invalid,
+    invalid_all,
+    label_value,
+    not_supported,
+    qualified_name,
+    required,
+    too_long,
+)
+from services.apiserver.strategy.kind import Kind
+from services.apiserver.strategy.names import dns_subdomain
+from services.apiserver.strategy.volumes import csi_driver_name
+from tillerman.pb.k8s import storage_v1_pb2 as storage
+
+_PARAMETERS_LIMIT, _PARAMETER_COUNT = 256 * 1024, 512
+_BINDING_MODES = ("Immediate", "WaitForFirstConsumer")
+_LIFECYCLES = ("Persistent", "Ephemeral")
+_GROUP_POLICIES = ("ReadWriteOnceWithFSType", "File", "None")
+
+
+def _validate_class(storage_class: Any) -> list[Cause]:
+    causes: list[Cause] = []
+    if not storage_class.provisioner:
+        causes.append(required("provisioner"))
+    else:
+        problems = qualified_name(storage_class.provisioner.lower())
+        causes += invalid_all("provisioner", storage_class.provisioner, problems)
+    causes += _parameters(storage_class.parameters)
+    if storage_class.HasField("reclaimPolicy") and storage_class.reclaimPolicy not in ("Delete", "Retain"):
+        causes.append(not_supported("reclaimPolicy", storage_class.reclaimPolicy, ["Delete", "Retain"]))
+    if not storage_class.HasField("volumeBindingMode"):
+        causes.append(required("volumeBindingMode"))
+    elif storage_class.volumeBindingMode not in _BINDING_MODES:
+        causes.append(not_supported("volumeBindingMode", storage_class.volumeBindingMode, _BINDING_MODES))
+    for index, term in enumerate(storage_class.allowedTopologies):
+        causes += _topology(f"allowedTopologies[{index}]", term)
+    return causes
+
+
+def _parameters(parameters: Any) -> list[Cause]:
+    causes: list[Cause] = []
+    if len(parameters) > _PARAMETER_COUNT:
+        causes.append(Cause("parameters", "FieldValueTooLong", "Too long: must have at most 512 bytes"))
+    if any(not key for key in parameters):
+        causes.append(invalid("parameters", "", "field can not be empty."))
+    if sum(len(k.encode()) + len(v.encode()) for k, v in parameters.items()) > _PARAMETERS_LIMIT:
+        causes.append(too_long("parameters", _PARAMETERS_LIMIT))
+    return causes
+
+
+def _topology(path: str, term: Any) -> list[Cause]:
+    causes: list[Cause] = []
+    keys: set[str] = set()
+    for index, requirement in enumerate(term.matchLabelExpressions):
+        where = f"{path}.matchLabelExpressions[{index}]"
+        if not requirement.values:
+            causes.append(required(f"{where}.values"))
+        seen: set[str] = set()
+        for position, value in enumerate(requirement.values):
+            if value in seen:
+                causes.append(duplicate(f"{where}.values[{position}]", value))
+            seen.add(value)
+            causes += invalid_all(f"{where}.values[{position}]", value, label_value(value))
+        causes += invalid_all(f"{where}.key", requirement.key, qualified_name(requirement.key))
+        if requirement.key in keys:
+            causes.append(duplicate(f"{where}.key", requirement.key))
+        keys.add(requirement.key)
+    return causes
+
+
+def _update_class(new: Any, old: Any) -> list[Cause]:
+    causes: list[Cause] = []
+    if dict(new.parameters) != dict(old.parameters):
+        causes.append(forbidden("parameters", "updates to parameters are forbidden."))
+    for field in ("provisioner", "reclaimPolicy"):
+        if getattr(new, field) != getattr(old, field):
+            causes.append(forbidden(field, f"updates to {field} are forbidden."))
+    return causes + immutable("volumeBindingMode", new.volumeBindingMode, old.volumeBindingMode)
+
+
+def _validate_driver(driver: Any) -> list[Cause]:
+    spec = driver.spec
+    causes = csi_driver_name("metadata.name", driver.metadata.name) if driver.metadata.name else []
+    if not spec.HasField("attachRequired"):
+        causes.append(required("spec.attachedRequired"))
+    if not spec.HasField("podInfoOnMount"):
+        causes.append(required("spec.podInfoOnMount"))
+    for mode in spec.volumeLifecycleModes:
+        if mode not in _LIFECYCLES:
+            causes.append(not_supported("spec.volumeLifecycleModes", mode, _LIFECYCLES))
+    if spec.HasField("fsGroupPolicy") and spec.fsGroupPolicy not in _GROUP_POLICIES:
+        causes.append(not_supported("spec.fsGroupPolicy", spec.fsGroupPolicy, _GROUP_POLICIES))
+    audiences: set[str] = set()
+    for index, request in enumerate(spec.tokenRequests):
+        path = f"spec.tokenRequests[{index}]"
+        if request.audience in audiences:
+            causes.append(duplicate(f"{path}.audience", request.audience))
+        audiences.add(request.audience)
+        if request.HasField("expirationSeconds") and request.expirationSeconds < 600:
+            detail = "may not specify a duration less than 10 minutes"
+            causes.append(invalid(f"{path}.expirationSeconds", request.expirationSeconds, detail))
+    return causes
+
+
+def _update_driver(new: Any, old: Any) -> list[Cause]:
+    causes = immutable("spec.attachedRequired", new.spec.attachRequired, old.spec.attachRequired)
+    after, before = list(new.spec.volumeLifecycleModes), list(old.spec.volumeLifecycleModes)
+    return causes + immutable("spec.volumeLifecycleModes", after, before)
+
+
+def _validate_csi_node(node: Any) -> list[Cause]:
+    causes: list[Cause] = []
+    names: set[str] = set()
+    for index, driver in enumerate(node.spec.drivers):
+        path = f"spec.drivers[{index}]"
+        causes += csi_driver_name(f"{path}.name", driver.name)
+        if not driver.nodeID:
+            causes.append(required(f"{path}.nodeID"))
+        elif len(driver.nodeID) > 256:
+            causes.append(invalid(f"{path}.nodeID", driver.nodeID, "must be 256 characters or less"))
+        if driver.name in names:
+            causes.append(duplicate(f"{path}.name", driver.name))
+        names.add(driver.name)
+        keys: set[str] = set()
+        for key in driver.topologyKeys:
+            if not key:
+                causes.append(required(path))
+            if key in keys:
+                causes.append(duplicate(path, key))
+            keys.add(key)
+            causes += invalid_all(path, key, qualified_name(key))
+        if driver.HasField("allocatable") and driver.allocatable.HasField("count") and driver.allocatable.count < 0:
+            detail = "must be greater than or equal to 0"
+            causes.append(invalid(f"{path}.allocatable.count", driver.allocatable.count, detail))
+    return causes
+
+
+def _update_csi_node(new: Any, old: Any) -> list[Cause]:
+    before = {driver.name: driver for driver in old.spec.drivers}
+    causes: list[Cause] = []
+    for driver in new.spec.drivers:
+        known = before.get(driver.name)
+        if known is not None and known.nodeID == driver.nodeID and set(known.topologyKeys) != set(driver.topologyKeys):
+            causes.append(invalid("CSINodeDriver", driver, "field is immutable"))
+    return causes
+
+
+def _validate_attachment(attachment: Any) -> list[Cause]:
+    spec = attachment.spec
+    causes: list[Cause] = []
+    causes += csi_driver_name("spec.attacher", spec.attacher) if spec.attacher else [required("spec.attacher")]
+    source = spec.source
+    if not source.persistentVolumeName and not source.HasField("inlineVolumeSpec"):
+        detail = "must specify one of inlineVolumeSpec and persistentVolumeName"
+        causes.append(required("spec.source", detail))
+    elif source.HasField("persistentVolumeName"):
+        name = source.persistentVolumeName
+        if source.HasField("inlineVolumeSpec"):
+            detail = "must specify exactly one of inlineVolumeSpec and persistentVolumeName"
+            causes.append(forbidden("spec.source", detail))
+        causes += invalid_all("spec.source.persistentVolumeName", name, dns_subdomain(name))
+    if not spec.nodeName:
+        causes.append(required("spec.nodeName"))
+    else:
+        causes += invalid_all("spec.nodeName", spec.nodeName, dns_subdomain(spec.nodeName))
+    return causes
+
+
+def _update_attachment(new: Any, old: Any) -> list[Cause]:
+    return immutable("spec", new.spec, old.spec)
+
+
+KINDS = {
+    storage.StorageClass: Kind(
+        namespaced=False, create_on_update=True, validate=_validate_class, validate_update=_update_class
+    ),
+    storage.CSIDriver: Kind(namespaced=False, validate=_validate_driver, validate_update=_update_driver),
+    storage.CSINode: Kind(namespaced=False, validate=_validate_csi_node, validate_update=_update_csi_node),
+    storage.VolumeAttachment: Kind(
+        namespaced=False, status=True, validate=_validate_attachment, validate_update=_update_attachment
+    ),
+}

@@ -1,0 +1,311 @@
+"""Rules for volumes: a pod's own, and the sources they share with PersistentVolumes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from services.apiserver.strategy.causes import (
+    Cause,
+    duplicate,
+    forbidden,
+    invalid,
+    invalid_all,
+    not_supported,
+    required,
+)
+from services.apiserver.strategy.environment import VOLUME_FIELDS, field_reference, resource_reference
+from services.apiserver.strategy.names import dns_label, dns_subdomain
+from tillerman.api.quantity import parse_quantity
+from tillerman.api.validation import is_config_key
+
+HOST_PATH_TYPES = ("", "DirectoryOrCreate", "Directory", "FileOrCreate", "File", "Socket", "CharDevice", "BlockDevice")
+_MORE_THAN_ONE = "may not specify more than 1 volume type"
+_MODE_DETAIL = "must be a number between 0 and 0777 (octal), both inclusive"
+_BACKSTEP = "must not contain '..'"
+
+# Fields a source cannot do without.
+NEEDED: dict[str, tuple[str, ...]] = {
+    "gcePersistentDisk": ("pdName",),
+    "awsElasticBlockStore": ("volumeID",),
+    "gitRepo": ("repository",),
+    "nfs": ("server", "path"),
+    "iscsi": ("targetPortal", "iqn"),
+    "glusterfs": ("endpoints", "path"),
+    "persistentVolumeClaim": ("claimName",),
+    "rbd": ("monitors", "image"),
+    "flexVolume": ("driver",),
+    "cinder": ("volumeID",),
+    "cephfs": ("monitors",),
+    "azureFile": ("secretName", "shareName"),
+    "vsphereVolume": ("volumePath",),
+    "quobyte": ("registry", "volume"),
+    "azureDisk": ("diskName", "diskURI"),
+    "photonPersistentDisk": ("pdID",),
+    "portworxVolume": ("volumeID",),
+    "scaleIO": ("gateway", "system", "volumeName"),
+    "secret": ("secretName",),
+}
+
+
+def volumes(path: str, entries: Iterable[Any]) -> tuple[dict[str, Any], list[Cause]]:
+    """A pod's volumes by name, and what is wrong with them."""
+    causes: list[Cause] = []
+    known: dict[str, Any] = {}
+    for index, volume in enumerate(entries):
+        where = f"{path}[{index}]"
+        causes += _pod_source(where, volume.volumeSource)
+        if not volume.name:
+            causes.append(required(f"{where}.name"))
+            continue
+        causes += invalid_all(f"{where}.name", volume.name, dns_label(volume.name))
+        if volume.name in known:
+            causes.append(duplicate(f"{where}.name", volume.name))
+        known[volume.name] = volume
+    return known, causes
+
+
+def _pod_source(path: str, source: Any) -> list[Cause]:
+    given = [field.name for field, _ in source.ListFields()]
+    if not given:
+        return [required(path, "must specify a volume type")]
+    # In the order of declaration, as Kubernetes looks at them.
+    name = given[0]
+    causes = source_rules(f"{path}.{name}", name, getattr(source, name))
+    if name in _POD_ONLY:
+        causes += _POD_ONLY[name](f"{path}.{name}", getattr(source, name))
+    return causes + [forbidden(f"{path}.{other}", _MORE_THAN_ONE) for other in given[1:]]
+
+
+def source_rules(path: str, name: str, source: Any) -> list[Cause]:
+    """What a source obeys wherever it stands. `name` is its JSON name."""
+    causes = [required(f"{path}.{field}") for field in NEEDED.get(name, ()) if not getattr(source, field)]
+    if name in _SHARED and not (name == "hostPath" and not source.path):
+        causes += _SHARED[name](path, source)
+    return causes + ([required(f"{path}.path")] if name == "hostPath" and not source.path else [])
+
+
+def descending_path(path: str, target: str) -> list[Cause]:
+    """A path that stays below where it starts."""
+    causes = [invalid(path, target, "must be a relative path")] if target.startswith("/") else []
+    return causes + no_backsteps(path, target)
+
+
+def no_backsteps(path: str, target: str) -> list[Cause]:
+    return [invalid(path, target, _BACKSTEP)] if ".." in target.split("/") else []
+
+
+def _local_path(path: str, target: str) -> list[Cause]:
+    """A file name in a volume that the kubelet keeps names of its own in: those start with two dots."""
+    causes = descending_path(path, target)
+    if target.startswith("..") and not target.startswith("../"):
+        causes.append(invalid(path, target, "must not start with '..'"))
+    return causes
+
+
+def _host_path(path: str, source: Any) -> list[Cause]:
+    causes = no_backsteps(f"{path}.path", source.path)
+    if source.HasField("type") and source.type not in HOST_PATH_TYPES:
+        causes.append(not_supported(f"{path}.type", source.type, HOST_PATH_TYPES))
+    return causes
+
+
+def _empty_dir(path: str, source: Any) -> list[Cause]:
+    if source.HasField("sizeLimit") and parse_quantity(source.sizeLimit) < 0:
+        return [forbidden(f"{path}.sizeLimit", "SizeLimit field must be a valid resource quantity")]
+    return []
+
+
+def _partition(path: str, source: Any) -> list[Cause]:
+    if 0 <= source.partition <= 255:
+        return []
+    return [invalid(f"{path}.partition", source.partition, "must be between 0 and 255, inclusive")]
+
+
+def _nfs(path: str, source: Any) -> list[Cause]:
+    if source.path and not source.path.startswith("/"):
+        return [invalid(f"{path}.path", source.path, "must be an absolute path")]
+    return []
+
+
+def _iscsi(path: str, source: Any) -> list[Cause]:
+    causes: list[Cause] = []
+    if source.iqn and not source.iqn.startswith(("iqn", "eui", "naa")):
+        causes.append(invalid(f"{path}.iqn", source.iqn, "must be valid format starting with iqn, eui, or naa"))
+    if not 0 <= source.lun <= 255:
+        causes.append(invalid(f"{path}.lun", source.lun, "must be between 0 and 255, inclusive"))
+    if (source.chapAuthDiscovery or source.chapAuthSession) and not source.HasField("secretRef"):
+        causes.append(required(f"{path}.secretRef"))
+    return causes
+
+
+def _flocker(path: str, source: Any) -> list[Cause]:
+    if not source.datasetName and not source.datasetUUID:
+        return [required(path, "one of datasetName and datasetUUID is required")]
+    if source.datasetName and source.datasetUUID:
+        return [invalid(path, "resource", "datasetName and datasetUUID can not be specified simultaneously")]
+    return []
+
+
+def _fibre_channel(path: str, source: Any) -> list[Cause]:
+    where, detail = f"{path}.targetWWNs", "must specify either targetWWNs or wwids, but not both"
+    if not source.targetWWNs and not source.wwids:
+        return [required(where, detail)]
+    if source.targetWWNs and source.wwids:
+        return [invalid(where, source.targetWWNs, detail)]
+    if source.targetWWNs:
+        if not source.HasField("lun"):
+            return [required(f"{path}.lun", "lun is required if targetWWNs is specified")]
+        if not 0 <= source.lun <= 255:
+            return [invalid(f"{path}.lun", source.lun, "must be between 0 and 255, inclusive")]
+    return []
+
+
+def _azure_disk(path: str, source: Any) -> list[Cause]:
+    causes: list[Cause] = []
+    for field, allowed in (
+        ("cachingMode", ("None", "ReadOnly", "ReadWrite")),
+        ("kind", ("Shared", "Dedicated", "Managed")),
+    ):
+        value = getattr(source, field)
+        if source.HasField(field) and value not in allowed:
+            causes.append(not_supported(f"{path}.{field}", value, allowed))
+    return causes
+
+
+def _csi(path: str, source: Any) -> list[Cause]:
+    return csi_driver_name(f"{path}.driver", source.driver)
+
+
+def csi_driver_name(path: str, name: str) -> list[Cause]:
+    causes = [] if name else [required(path)]
+    if len(name) > 63:
+        causes.append(invalid(path, name, "must be no more than 63 characters"))
+    return causes + invalid_all(path, name, dns_subdomain(name.lower()))
+
+
+def _mode(path: str, holder: Any, field: str) -> list[Cause]:
+    if holder.HasField(field) and not 0 <= getattr(holder, field) <= 0o777:
+        return [invalid(f"{path}.{field}", getattr(holder, field), _MODE_DETAIL)]
+    return []
+
+
+def _items(path: str, items: Any) -> list[Cause]:
+    causes: list[Cause] = []
+    for index, item in enumerate(items):
+        where = f"{path}[{index}]"
+        if not item.key:
+            causes.append(required(f"{where}.key"))
+        else:
+            causes += invalid_all(f"{where}.key", item.key, is_config_key(item.key))
+        causes += _local_path(f"{where}.path", item.path) if item.path else [required(f"{where}.path")]
+        causes += _mode(where, item, "mode")
+    return causes
+
+
+def _secret(path: str, source: Any) -> list[Cause]:
+    return _mode(path, source, "defaultMode") + _items(f"{path}.items", source.items)
+
+
+def _config_map(path: str, source: Any) -> list[Cause]:
+    named = [] if source.localObjectReference.name else [required(f"{path}.name")]
+    return named + _secret(path, source)
+
+
+def _downward_files(path: str, items: Any) -> list[Cause]:
+    causes: list[Cause] = []
+    for item in items:
+        # Kubernetes leaves "items" and the index out of these paths.
+        causes += _local_path(f"{path}.path", item.path) if item.path else [required(f"{path}.path")]
+        field, resource = item.HasField("fieldRef"), item.HasField("resourceFieldRef")
+        if field:
+            causes += field_reference(f"{path}.fieldRef", item.fieldRef, VOLUME_FIELDS)
+            if resource:
+                detail = "fieldRef and resourceFieldRef can not be specified simultaneously"
+                causes.append(invalid(path, "resource", detail))
+        elif resource:
+            causes += resource_reference(f"{path}.resourceFieldRef", item.resourceFieldRef, volume=True)
+        else:
+            causes.append(required(path, "one of fieldRef and resourceFieldRef is required"))
+        causes += _mode(path, item, "mode")
+    return causes
+
+
+def _downward_api(path: str, source: Any) -> list[Cause]:
+    return _mode(path, source, "defaultMode") + _downward_files(path, source.items)
+
+
+def _projected(path: str, source: Any) -> list[Cause]:
+    causes = _mode(path, source, "defaultMode")
+    taken: set[str] = set()
+
+    def claim(target: str, shown: str) -> None:
+        if target:
+            if target in taken:
+                causes.append(invalid(path, shown, "conflicting duplicate paths"))
+            taken.add(target)
+
+    for index, projection in enumerate(source.sources):
+        where = f"{path}.sources[{index}]"
+        given = [field.name for field, _ in projection.ListFields()]
+        causes += [forbidden(f"{where}.{name}", _MORE_THAN_ONE) for name in given[1:]]
+        for name in given[:1]:
+            part = getattr(projection, name)
+            if name in ("secret", "configMap"):
+                if not part.localObjectReference.name:
+                    causes.append(required(f"{path}.name"))
+                causes += _items(f"{path}.items", part.items)
+                for item in part.items:
+                    claim(item.path, part.localObjectReference.name)
+            elif name == "downwardAPI":
+                causes += _downward_files(path, part.items)
+                for item in part.items:
+                    claim(item.path, item.path)
+            elif name == "serviceAccountToken":
+                causes += _token(path, f"{where}.serviceAccountToken", part)
+                claim(part.path, part.path)
+    return causes
+
+
+def _token(path: str, where: str, token: Any) -> list[Cause]:
+    causes = token_lifetime(f"{where}.expirationSeconds", token.expirationSeconds)
+    return causes if token.path else [*causes, required(f"{path}.path")]
+
+
+def token_lifetime(path: str, seconds: int) -> list[Cause]:
+    """A service account token lives ten minutes at least."""
+    if seconds < 600:
+        return [invalid(path, seconds, "may not specify a duration less than 10 minutes")]
+    if seconds > 1 << 32:
+        return [invalid(path, seconds, "may not specify a duration larger than 2^32 seconds")]
+    return []
+
+
+def _ephemeral(path: str, source: Any) -> list[Cause]:
+    from services.apiserver.strategy.persistent_volumes import claim_spec
+
+    if not source.HasField("volumeClaimTemplate"):
+        return [required(f"{path}.volumeClaimTemplate")]
+    return claim_spec(f"{path}.volumeClaimTemplate.spec", source.volumeClaimTemplate.spec)
+
+
+_Check = Callable[[str, Any], list[Cause]]
+_SHARED: dict[str, _Check] = {
+    "hostPath": _host_path,
+    "gcePersistentDisk": _partition,
+    "awsElasticBlockStore": _partition,
+    "nfs": _nfs,
+    "iscsi": _iscsi,
+    "flocker": _flocker,
+    "fc": _fibre_channel,
+    "azureDisk": _azure_disk,
+    "csi": _csi,
+}
+_POD_ONLY: dict[str, _Check] = {
+    "emptyDir": _empty_dir,
+    "secret": _secret,
+    "configMap": _config_map,
+    "downwardAPI": _downward_api,
+    "projected": _projected,
+    "ephemeral": _ephemeral,
+}
