@@ -107,8 +107,7 @@ class DockerRuntime:
             "IPAM": {"Driver": "default", "Config": [{"Subnet": subnet, "Gateway": gateway}]},
             "Labels": {ri.LABEL_CLUSTER: self._cluster},
         }
-        existing = await self._engine.call("list_networks", lambda client: client.networks(names=[self._network]))
-        if any(network["Name"] == self._network for network in existing):
+        if await self._has_network():
             return
 
         def create(client: Any) -> None:
@@ -116,12 +115,17 @@ class DockerRuntime:
 
         try:
             await self._engine.call("create_network", create)
-        except ConflictFailure:
-            return
         except RuntimeFailure as error:
+            # Another kubelet of the cluster may have been quicker; its range is then in use, too.
+            if isinstance(error, ConflictFailure) or await self._has_network():
+                return
             raise RuntimeFailure(
                 f"cannot create the Docker network {self._network} with subnet {subnet} (--cluster-cidr): {error}"
             ) from error
+
+    async def _has_network(self) -> bool:
+        found = await self._engine.call("list_networks", lambda client: client.networks(names=[self._network]))
+        return any(network["Name"] == self._network for network in found)
 
     async def inventory(self) -> Inventory:
         filters = {"label": [f"{name}={value}" for name, value in self._labels.items()]}
