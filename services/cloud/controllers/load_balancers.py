@@ -31,6 +31,8 @@ class ServiceController:
         self.queue = WorkQueue(self.name, clock=context.clock)
         # What each Service's load balancer was last made from, by key.
         self._done: dict[str, tuple[object, ...]] = {}
+        # Uids of Services whose load balancer is going or gone, and which events have told so.
+        self._leaving: dict[str, set[str]] = {}
         context.services.add_handler(
             on_add=self._changed, on_update=lambda _, new: self._changed(new), on_delete=self._gone
         )
@@ -44,6 +46,7 @@ class ServiceController:
 
     def _gone(self, service: core.Service) -> None:
         self._done.pop(key_of(service), None)
+        self._leaving.pop(service.metadata.uid, None)
 
     def _node_changed(self, old: core.Node, new: core.Node) -> None:
         if takes_traffic(old) != takes_traffic(new) or old.spec.providerID != new.spec.providerID:
@@ -75,8 +78,10 @@ class ServiceController:
         if self._done.get(key) == made_from and present:
             return
         event = self._context.recorder.event
-        news = not present or key in self._done
-        if not present:
+        self._leaving.pop(service.metadata.uid, None)
+        # Our own writes come back as events, perhaps before the status does: they are no news.
+        first = not present and key not in self._done
+        if first:
             event(service, "Normal", "EnsuringLoadBalancer", "Ensuring load balancer")
         if FINALIZER not in service.metadata.finalizers:
             service = await self._set_finalizers(service, [*service.metadata.finalizers, FINALIZER])
@@ -86,22 +91,23 @@ class ServiceController:
             event(service, "Warning", "SyncLoadBalancerFailed", f"Error syncing load balancer: {error}")
             raise
         changed = await self._write_status(service, ingress)
+        updated = self._done.get(key, made_from) != made_from
         self._done[key] = made_from
-        if not present:
+        if first:
             event(service, "Normal", "EnsuredLoadBalancer", "Ensured load balancer")
-        elif news or changed:
+        elif updated or (present and changed):
             event(service, "Normal", "UpdatedLoadBalancer", "Updated load balancer with new hosts")
 
     async def _remove(self, service: core.Service) -> None:
         self._done.pop(key_of(service), None)
         if FINALIZER not in service.metadata.finalizers:
             return
-        event = self._context.recorder.event
-        event(service, "Normal", "DeletingLoadBalancer", "Deleting load balancer")
+        self._tell_leaving(service, "DeletingLoadBalancer", "Deleting load balancer")
         try:
             await self._cloud.delete(service)
         except ProviderError as error:
-            event(service, "Warning", "DeleteLoadBalancerFailed", f"Error deleting load balancer: {error}")
+            message = f"Error deleting load balancer: {error}"
+            self._context.recorder.event(service, "Warning", "DeleteLoadBalancerFailed", message)
             raise
         try:
             await self._write_status(service, [])
@@ -109,7 +115,14 @@ class ServiceController:
         except Exception as error:
             if not is_not_found(error):
                 raise
-        event(service, "Normal", "DeletedLoadBalancer", "Deleted load balancer")
+        self._tell_leaving(service, "DeletedLoadBalancer", "Deleted load balancer")
+
+    def _tell_leaving(self, service: core.Service, reason: str, message: str) -> None:
+        """Once each, however often it takes to get there."""
+        told = self._leaving.setdefault(service.metadata.uid, set())
+        if reason not in told:
+            told.add(reason)
+            self._context.recorder.event(service, "Normal", reason, message)
 
     async def _set_finalizers(self, service: core.Service, finalizers: list[str]) -> core.Service:
         metadata = {"finalizers": finalizers, "resourceVersion": service.metadata.resourceVersion}
@@ -144,7 +157,8 @@ def takes_traffic(node: core.Node) -> bool:
 def _made_from(service: core.Service, nodes: Sequence[core.Node]) -> tuple[object, ...]:
     return (
         service.metadata.uid,
-        service.spec.SerializeToString(deterministic=True),
+        tuple((port.port, port.nodePort, port.protocol) for port in service.spec.ports),
+        (service.spec.loadBalancerIP, service.spec.externalTrafficPolicy, tuple(service.spec.loadBalancerSourceRanges)),
         json.dumps(dict(service.metadata.annotations), sort_keys=True),
         tuple((node.metadata.name, node.spec.providerID) for node in nodes),
     )
