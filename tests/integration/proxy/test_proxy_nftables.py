@@ -2,12 +2,12 @@
 
 import asyncio
 import ipaddress
+import socket
 import time
 from collections import Counter
 from collections.abc import Iterable
 
 import pytest
-from proxy_machine import ip
 
 from services.proxy.model import PortKey, ServicePort
 from services.proxy.nft.backend import NftablesBackend, remove_table
@@ -114,28 +114,6 @@ async def test_node_ports_answer_on_every_address_of_the_machine(machine, backen
     assert (await pods[0].ask("10.231.0.1", NODE_PORT)).split()[0] in "23"
 
 
-async def test_the_machines_loopback_stays_closed_to_others(machine):
-    (pod,) = await machine.pods(1)
-    ip("-n", pod.name, "link", "set", "lo", "down")
-    ip("-n", pod.name, "route", "add", "127.0.0.0/8", "via", "10.231.0.1")
-    pod.write("/proc/sys/net/ipv4/conf/all/route_localnet", "1")
-    listener = machine.host.socket()
-    listener.bind(("127.0.0.1", 9000))
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"in")
-        writer.close()
-
-    server = await asyncio.start_server(answer, sock=listener)
-    assert await pod.ask("127.0.0.1", 9000) == "in"
-    made = backend_of(machine)
-    await made.sync({})
-    with pytest.raises(TimeoutError):
-        await pod.ask("127.0.0.1", 9000, seconds=0.3)
-    await made.close()
-    server.close()
-
-
 async def test_far_endpoints_get_outside_traffic_masqueraded(machine, backend):
     (pod,) = await machine.pods(1)
     await put(backend, service([pod], node_port=NODE_PORT, remote=[pod.address]))
@@ -196,11 +174,11 @@ async def test_udp_clients_leave_endpoints_that_are_gone(machine, backend):
     pods = await machine.pods(2)
     transports = []
     for pod in pods:
-        listener = pod.socket(2)
+        listener = pod.socket(socket.SOCK_DGRAM)
         listener.bind(("0.0.0.0", 8080))
         transports.append((await loop.create_datagram_endpoint(lambda pod=pod: Echo(pod.address), sock=listener))[0])
     await put(backend, service(pods, protocol="UDP"))
-    with machine.host.socket(2) as client:
+    with machine.host.socket(socket.SOCK_DGRAM) as client:
         client.bind(("0.0.0.0", 40000))
         client.connect((VIP, 80))
 
