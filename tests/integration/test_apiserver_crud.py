@@ -101,9 +101,7 @@ async def test_list_selectors_and_pages(client: Client) -> None:
         if not page.continue_token:
             break
         await pods.create(pod(unique(mark), group=mark))
-        page = await pods.list(
-            "default", label_selector=f"group={mark}", limit=3, continue_token=page.continue_token
-        )
+        page = await pods.list("default", label_selector=f"group={mark}", limit=3, continue_token=page.continue_token)
     assert names == [f"{mark}-{index}" for index in range(7)]
     one = await pods.list("default", field_selector=f"metadata.name={mark}-2")
     assert [item.metadata.name for item in one.items] == [f"{mark}-2"]
@@ -148,9 +146,7 @@ async def test_watch_with_a_selector_turns_changes_into_added_and_deleted(client
     del item.metadata.labels["pick"]
     item = await maps.update(item)
     kinds: list[str] = []
-    async for event in maps.watch(
-        "default", resource_version=start.resource_version, label_selector=f"pick={mark}"
-    ):
+    async for event in maps.watch("default", resource_version=start.resource_version, label_selector=f"pick={mark}"):
         kinds.append(event.type)
         if len(kinds) == 3:
             break

@@ -93,7 +93,11 @@ async def test_services_get_unique_addresses_over_restarts(etcd: Etcd) -> None:
     ports: set[int] = set()
     async with serving(options) as one, serving(options) as two:
         made = await asyncio.gather(
-            *(service(server.client, f"{mark}-{i}{side}") for i in range(20) for side, server in (("a", one), ("b", two)))
+            *(
+                service(server.client, f"{mark}-{i}{side}")
+                for i in range(20)
+                for side, server in (("a", one), ("b", two))
+            )
         )
         found |= {item.spec.clusterIP for item in made}
         ports |= {port.nodePort for item in made for port in item.spec.ports}

@@ -14,7 +14,9 @@ CREATE, UPDATE, DELETE, CONNECT = "CREATE", "UPDATE", "DELETE", "CONNECT"
 
 @dataclass(slots=True)
 class Attributes:
-    """One write. ``obj``: the new object (a plugin's ``admit`` may change it), None for DELETE; ``old``: what is stored."""
+    """One write. ``obj``: the new object (a plugin's ``admit`` may change it), None for DELETE; ``old``: what is
+    stored.
+    """
 
     operation: str
     resource: Resource

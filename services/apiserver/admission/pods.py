@@ -18,13 +18,16 @@ TOKEN_VOLUME = "kube-api-access-"
 
 def is_new_pod(attributes: Attributes) -> bool:
     resource = attributes.resource
-    return attributes.operation == CREATE and not attributes.subresource and not resource.group and resource.name == "pods"
+    return (
+        attributes.operation == CREATE and not attributes.subresource and not resource.group and resource.name == "pods"
+    )
 
 
 class ServiceAccounts(BasePlugin):
     """A pod without an account gets "default"; its account's image pull secrets; the account must exist if asked to.
 
-    ``require``: refuse pods whose account does not exist (there is no account in a cluster without a controller manager).
+    ``require``: refuse pods whose account does not exist (there is no account in a cluster without a controller
+    manager).
     """
 
     def __init__(self, catalog: Catalog, reader: Reader, *, require: bool) -> None:
@@ -107,7 +110,9 @@ class Priority(BasePlugin):
             entry = classes.cache.entries.get(classes.key("", name))
             if entry is None:
                 raise forbidden(
-                    "pods", pod.metadata.name or pod.metadata.generateName, f"no PriorityClass with name {name} was found"
+                    "pods",
+                    pod.metadata.name or pod.metadata.generateName,
+                    f"no PriorityClass with name {name} was found",
                 )
             value, policy = _of_class(entry.message())
         else:

@@ -1,7 +1,7 @@
 """A range of numbers of which each is given out once, kept in etcd as Kubernetes keeps it.
 
-The state is a v1 RangeAllocation: the range's text and a bitmap (a big-endian integer whose bit n stands for the range's n-th
-number), changed by compare-and-swap, so that several apiservers share it and a restart loses nothing.
+The state is a v1 RangeAllocation: the range's text and a bitmap (a big-endian integer whose bit n stands for the
+range's n-th number), changed by compare-and-swap, so that several apiservers share it and a restart loses nothing.
 """
 
 from __future__ import annotations
@@ -159,6 +159,8 @@ class RangeAllocator:
         return int.from_bytes(stored.data, "big"), pair.mod_revision
 
     def _encode(self, bits: int) -> bytes:
-        stored = core_v1_pb2.RangeAllocation(range=self.range.text, data=bits.to_bytes((bits.bit_length() + 7) // 8, "big"))
+        stored = core_v1_pb2.RangeAllocation(
+            range=self.range.text, data=bits.to_bytes((bits.bit_length() + 7) // 8, "big")
+        )
         stored.metadata.SetInParent()
         return envelope.wrap("v1", "RangeAllocation", stored.SerializeToString())

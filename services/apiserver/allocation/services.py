@@ -68,8 +68,9 @@ class ServiceAllocator:
                 except Taken:
                     raise _bad_address(new, "failed to allocate IP {0}: provided IP is already allocated") from None
                 except OutOfRange:
-                    detail = "failed to allocate IP {0}: the provided IP is not in the valid range. The range of valid IPs is "
-                    raise _bad_address(new, detail + self._addresses.range.text) from None
+                    outside = "the provided IP is not in the valid range. The range of valid IPs is "
+                    detail = "failed to allocate IP {0}: " + outside + self._addresses.range.text
+                    raise _bad_address(new, detail) from None
             else:
                 try:
                     number = await self._addresses.take_any()
@@ -96,13 +97,15 @@ class ServiceAllocator:
                 await self._take_port(new, f"spec.ports[{index}].nodePort", port.nodePort)
                 mine.add(port.nodePort)
                 taken.append(port.nodePort)
-        if spec.type == "LoadBalancer" and spec.HasField("allocateLoadBalancerNodePorts"):
-            if not spec.allocateLoadBalancerNodePorts:
-                return
+        unwanted = spec.HasField("allocateLoadBalancerNodePorts") and not spec.allocateLoadBalancerNodePorts
+        if spec.type == "LoadBalancer" and unwanted:
+            return
         for port in spec.ports:
             if not port.nodePort:
                 # One number serves the same port over TCP and UDP.
-                same = [p.nodePort for p in spec.ports if p.port == port.port and p.protocol != port.protocol and p.nodePort]
+                same = [
+                    p.nodePort for p in spec.ports if p.port == port.port and p.protocol != port.protocol and p.nodePort
+                ]
                 port.nodePort = same[0] if same else await self._any_port()
                 if not same:
                     taken.append(port.nodePort)

@@ -32,7 +32,9 @@ class _Key:
 
 
 class TokenKeys:
-    """``signing``: PEM private key, or None when tokens are only verified. ``verifying``: PEM files, private or public."""
+    """``signing``: PEM private key, or None when tokens are only verified. ``verifying``: PEM files, private or
+    public.
+    """
 
     def __init__(self, *, signing: Path | None, verifying: Sequence[Path], issuer: str) -> None:
         self.issuer = issuer
@@ -79,9 +81,7 @@ class TokenKeys:
             self._keys = {}
             for path in self._files:
                 pem = path.read_bytes()
-                public = (
-                    load_pem_private_key(pem, None).public_key() if b"PRIVATE" in pem else load_pem_public_key(pem)
-                )
+                public = load_pem_private_key(pem, None).public_key() if b"PRIVATE" in pem else load_pem_public_key(pem)
                 key = _key(public)
                 self._keys[key.id] = key
         return self._keys
@@ -181,9 +181,13 @@ class TokenRequest(BaseSubresource):
         causes = []
         path = "spec.expirationSeconds"
         if spec.expirationSeconds < MIN_SECONDS:
-            causes.append(invalid_value(path, spec.expirationSeconds, "may not specify a duration less than 10 minutes"))
+            causes.append(
+                invalid_value(path, spec.expirationSeconds, "may not specify a duration less than 10 minutes")
+            )
         if spec.expirationSeconds > MAX_SECONDS:
-            causes.append(invalid_value(path, spec.expirationSeconds, "may not specify a duration larger than 2^32 seconds"))
+            causes.append(
+                invalid_value(path, spec.expirationSeconds, "may not specify a duration larger than 2^32 seconds")
+            )
         if causes:
             raise invalid("TokenRequest.authentication.k8s.io", "", causes)
         private: dict[str, Any] = {
@@ -215,12 +219,12 @@ class TokenRequest(BaseSubresource):
         resource = self._catalog.get("v1", kinds[wanted.kind])
         found = (await self._reader.get(resource, target.namespace, wanted.name)).message()
         if wanted.uid and wanted.uid != found.metadata.uid:
-            detail = f"the UID in the bound object reference ({wanted.uid}) does not match the UID in record. The object might have been deleted and then recreated"
+            detail = (
+                f"the UID in the bound object reference ({wanted.uid}) does not match the UID in record. "
+                "The object might have been deleted and then recreated"
+            )
             raise conflict(kinds[wanted.kind], wanted.name, detail=detail)
         if wanted.kind == "Pod" and found.spec.serviceAccountName != target.name:
-            raise bad_request(
-                f'cannot bind token for serviceaccount "{target.name}" to pod running with different serviceaccount name.'
-            )
+            whose = f'cannot bind token for serviceaccount "{target.name}" to pod'
+            raise bad_request(f"{whose} running with different serviceaccount name.")
         private[wanted.kind.lower()] = {"name": wanted.name, "uid": found.metadata.uid}
-
-

@@ -9,7 +9,9 @@ ADDED, MODIFIED, DELETED, BOOKMARK = 0, 1, 2, 3
 
 
 class WatchEvent:
-    """``type``: ADDED… as in objects.proto. ``encoded``: the field ``events`` of WatchResponse, tag and length included."""
+    """``type``: ADDED… as in objects.proto. ``encoded``: the field ``events`` of WatchResponse, tag and length
+    included.
+    """
 
     __slots__ = ("_encoded", "entry", "type")
 

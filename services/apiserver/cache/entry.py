@@ -1,8 +1,8 @@
 """A stored object as bytes, encoded once for every reader.
 
-A frame is the protobuf of google.protobuf.Any with its length before it: what follows the tag wherever an Any is a field of a
-response. The object's bytes are those in etcd plus a tiny ``metadata{resourceVersion}`` fragment: protobuf merges repeated
-occurrences of an embedded message, so nothing is decoded to set the field.
+A frame is the protobuf of google.protobuf.Any with its length before it: what follows the tag wherever an Any is a
+field of a response. The object's bytes are those in etcd plus a tiny ``metadata{resourceVersion}`` fragment: protobuf
+merges repeated occurrences of an embedded message, so nothing is decoded to set the field.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ class JsonFramer:
 
     def frame(self, raw: bytes, revision: int) -> tuple[bytes, int]:
         content = orjson.loads(raw)
-        content.setdefault("metadata", {})["resourceVersion"] = str(revision)
+        if revision:
+            content.setdefault("metadata", {})["resourceVersion"] = str(revision)
         unknown = runtime_pb2.Unknown(raw=orjson.dumps(content), contentType="application/json").SerializeToString()
         head = self._head + b"\x12" + varint(len(unknown))
         total = varint(len(head) + len(unknown))
@@ -140,6 +141,8 @@ class Entry:
 
 
 def revision_fragment(revision: int) -> bytes:
-    """``metadata{resourceVersion: "<revision>"}`` as a protobuf fragment of any object."""
+    """``metadata{resourceVersion: "<revision>"}`` as a protobuf fragment of any object; empty for revision 0."""
+    if not revision:
+        return b""
     text = str(revision).encode()
     return b"\x0a" + bytes([len(text) + 2]) + b"\x32" + bytes([len(text)]) + text

@@ -1,7 +1,7 @@
 """The cache of one resource: its objects in key order, a bounded history of changes, and its watchers.
 
-Everything here is synchronous and runs on the event loop between awaits: a snapshot and a registration made in one turn have
-no gap and no overlap.
+Everything here is synchronous and runs on the event loop between awaits: a snapshot and a registration made in one
+turn have no gap and no overlap.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ class ResourceCache:
     # -- fed by the hub --------------------------------------------------------------------------------------------
 
     def reset(self, revision: int, pairs: Iterable[tuple[str, bytes, int]]) -> None:
-        """Exactly these (key, value, mod_revision), in key order. Watchers are dropped: what they missed is not known."""
+        """Exactly these (key, value, mod_revision), in key order. Watchers are dropped: what they missed is not
+        known.
+        """
         framer = self.framer
         self.entries = {key: Entry(framer, key, framer.raw(value), rev) for key, value, rev in pairs}
         self.keys = sorted(self.entries)
@@ -83,7 +85,7 @@ class ResourceCache:
     def _offer(self, change: Change) -> None:
         watchers = self._watchers
         rest = change.key[len(self.prefix) :]
-        namespace, slash, name = rest.rpartition("/")
+        namespace, _, name = rest.rpartition("/")
         for index in (("", ""), ("namespace", namespace), ("name", name)):
             for watcher in watchers.get(index, ()):
                 watcher.offer(change)

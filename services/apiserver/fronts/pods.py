@@ -22,6 +22,7 @@ from services.apiserver.storage.errors import StorageError
 from tillerman.api.status import StatusError, bad_request, internal, service_unavailable
 from tillerman.pb.api import pods_pb2
 
+EOF: Any = vars(grpc.aio)["EOF"]
 SERVICE = "tillerman.v1.Pods"
 OPTIONS = [
     ("grpc.max_receive_message_length", -1),
@@ -45,9 +46,9 @@ class Kubelets:
     def __init__(self, registry: Registry, tls: KubeletTLS | None) -> None:
         self._registry = registry
         self._tls = tls
-        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._channels: dict[str, Any] = {}
 
-    async def channel_of(self, namespace: str, pod: str) -> tuple[grpc.aio.Channel, str]:
+    async def channel_of(self, namespace: str, pod: str) -> tuple[Any, str]:
         """(channel, node name). Raises NotFound, BadRequest for a pod on no node, ServiceUnavailable."""
         catalog, reader = self._registry.catalog, self._registry.reader
         found = (await reader.get(catalog.get("v1", "pods"), namespace, pod)).message()
@@ -62,8 +63,8 @@ class Kubelets:
             raise service_unavailable(f"node {node_name} has not said where its kubelet listens")
         return self._open(f"[{host}]:{port}" if ":" in host else f"{host}:{port}"), node_name
 
-    def _open(self, address: str) -> grpc.aio.Channel:
-        channel = self._channels.get(address)
+    def _open(self, address: str) -> Any:
+        channel: Any = self._channels.get(address)
         if channel is None:
             if self._tls is None:
                 channel = grpc.aio.insecure_channel(address, options=OPTIONS)
@@ -77,7 +78,7 @@ class Kubelets:
 
     async def close(self) -> None:
         for channel in self._channels.values():
-            await channel.close()
+            await channel.close(None)
 
 
 class PodsFront:
@@ -144,7 +145,7 @@ class PodsFront:
                     await upstream.write(first)
                     pump = asyncio.create_task(_pump(requests, upstream), name=f"pods-{subresource}-input")
                     try:
-                        while (chunk := await upstream.read()) is not grpc.aio.EOF:
+                        while (chunk := await upstream.read()) is not EOF:
                             yield chunk
                         code = await upstream.code()
                         if code is not grpc.StatusCode.OK:

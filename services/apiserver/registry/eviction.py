@@ -40,7 +40,9 @@ class Eviction(BaseSubresource):
         if needs_budget(pod):
             budgets = self._budgets(target.namespace, pod)
             if len(budgets) > 1:
-                raise internal("This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.")
+                raise internal(
+                    "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
+                )
             if budgets and not (budgets[0].spec.unhealthyPodEvictionPolicy == "AlwaysAllow" and not is_ready(pod)):
                 await self._charge(budgets[0], target, context, bool(options.dryRun))
         await self._deleter.delete(resource, target.namespace, target.name, options, context)
@@ -75,8 +77,7 @@ class Eviction(BaseSubresource):
 def needs_budget(pod: Any) -> bool:
     """Pods that do not run, or are going anyway, may be evicted at any time."""
     return not (
-        pod.status.phase in ("Succeeded", "Failed", "Pending", "")
-        or pod.metadata.HasField("deletionTimestamp")
+        pod.status.phase in ("Succeeded", "Failed", "Pending", "") or pod.metadata.HasField("deletionTimestamp")
     )
 
 
@@ -86,7 +87,9 @@ def check_budget(budget: Any) -> None:
     if status.observedGeneration < budget.metadata.generation:
         raise refusal(name, "is still being processed by the server.", retry=10)
     if status.disruptionsAllowed < 0:
-        raise make(403, "Forbidden", f'poddisruptionbudgets.policy "{name}" is forbidden: pdb disruptions allowed is negative')
+        raise make(
+            403, "Forbidden", f'poddisruptionbudgets.policy "{name}" is forbidden: pdb disruptions allowed is negative'
+        )
     if len(status.disruptedPods) > MAX_DISRUPTED:
         detail = "DisruptedPods map too big - too many evictions not confirmed by PDB controller"
         raise make(403, "Forbidden", f'poddisruptionbudgets.policy "{name}" is forbidden: {detail}')

@@ -19,7 +19,9 @@ APPLY = "application/apply-patch+yaml"
 
 
 class Patcher:
-    """Raises StatusError. A patch that names no resourceVersion is computed again when somebody else wrote in between."""
+    """Raises StatusError. A patch that names no resourceVersion is computed again when somebody else wrote in
+    between.
+    """
 
     def __init__(self, *, writer: Writer) -> None:
         self._writer = writer

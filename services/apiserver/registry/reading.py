@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import builtins
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
@@ -139,7 +140,7 @@ class Reader:
         predicate = chosen.predicate
         if not limit:
             return ListPage(revision, entries if predicate is None else [e for e in entries if predicate(e)])
-        picked: list[Entry] = []
+        picked: builtins.list[Entry] = []
         for position, entry in enumerate(entries):
             if predicate is not None and not predicate(entry):
                 continue
@@ -149,7 +150,7 @@ class Reader:
             picked.append(entry)
         return ListPage(revision, picked)
 
-    def _candidates(self, resource: Resource, chosen: _Filter) -> list[Entry]:
+    def _candidates(self, resource: Resource, chosen: _Filter) -> builtins.list[Entry]:
         if chosen.prefix.endswith("/"):
             return resource.cache.select(chosen.prefix)
         entry = resource.cache.entries.get(chosen.prefix)
@@ -158,7 +159,7 @@ class Reader:
     async def _list_past(
         self, resource: Resource, chosen: _Filter, revision: int, limit: int, start: str = ""
     ) -> ListPage:
-        picked: list[Entry] = []
+        picked: builtins.list[Entry] = []
         predicate = chosen.predicate
         prefix = chosen.prefix if chosen.prefix.endswith("/") else chosen.prefix.rpartition("/")[0] + "/"
         while True:
@@ -187,11 +188,11 @@ class Reader:
 
     async def watch(
         self, resource: Resource, selection: Selection, options: WatchOptions
-    ) -> AsyncIterator[list[WatchEvent]]:
+    ) -> AsyncIterator[builtins.list[WatchEvent]]:
         """An iterator of batches; what is wrong with the request is raised here, before the first of them.
 
-        All events of one revision come in one batch. Ends after ``timeout_seconds``; raises Expired when the watcher was
-        dropped.
+        All events of one revision come in one batch. Ends after ``timeout_seconds``; raises Expired when the watcher
+        was dropped.
         """
         chosen = self._filter(resource, selection)
         version = options.resource_version
@@ -201,7 +202,7 @@ class Reader:
             await self.confirm()
         elif after:
             await self._not_older_than(after)
-        past: list[Change] = []
+        past: builtins.list[Change] = []
         covered = resource.cache.history_from
         if not initial and 0 < after < covered:
             past = await self._history(resource, chosen, after, covered)
@@ -227,7 +228,7 @@ class Reader:
                 watcher.offer(change)
         return self._deliver(resource, watcher, options)
 
-    async def _history(self, resource: Resource, chosen: _Filter, after: int, upto: int) -> list[Change]:
+    async def _history(self, resource: Resource, chosen: _Filter, after: int, upto: int) -> builtins.list[Change]:
         """What happened after ``after`` and up to ``upto``, read from etcd's own history."""
         try:
             events = await self._store.history(chosen.prefix, after=after, upto=upto)
@@ -246,7 +247,7 @@ class Reader:
 
     async def _deliver(
         self, resource: Resource, watcher: Watcher, options: WatchOptions
-    ) -> AsyncIterator[list[WatchEvent]]:
+    ) -> AsyncIterator[builtins.list[WatchEvent]]:
         loop = asyncio.get_running_loop()
         end = loop.time() + options.timeout_seconds if options.timeout_seconds > 0 else None
         try:
@@ -297,7 +298,7 @@ class Reader:
         name = selection.name or _equal_to(fields, "metadata.name")
         rest = FieldSelector(tuple(r for r in fields.requirements if r[:2] != ("metadata.name", "=")))
         node = _equal_to(fields, "spec.nodeName")
-        tests: list[Callable[[Entry], bool]] = []
+        tests: builtins.list[Callable[[Entry], bool]] = []
         if name is not None and name != "":
             index = ("name", name)
             if prefix.endswith("/") and (not resource.namespaced or selection.namespace):

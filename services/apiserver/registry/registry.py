@@ -5,6 +5,7 @@ Each call authorizes first; all raise StatusError (errors of the store are trans
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from functools import wraps
@@ -193,7 +194,7 @@ class Registry:
         options: WatchOptions,
         label_selector: str = "",
         field_selector: str = "",
-    ) -> AsyncIterator[list[WatchEvent]]:
+    ) -> AsyncIterator[builtins.list[WatchEvent]]:
         resource = self.resource(target, "watch")
         await self.authorizer.authorize(context, "watch", target)
         selection = Selection(target.namespace, target.name, label_selector, field_selector)
@@ -253,7 +254,7 @@ class Registry:
         context: Context,
         label_selector: str = "",
         field_selector: str = "",
-    ) -> list[Entry]:
+    ) -> builtins.list[Entry]:
         resource = self.resource(target, "deletecollection")
         await self.authorizer.authorize(context, "deletecollection", target)
         selection = Selection(target.namespace, "", label_selector, field_selector)

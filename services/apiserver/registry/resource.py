@@ -18,7 +18,21 @@ try:
 except ImportError:
     from services.apiserver.registry import interim as strategy  # type: ignore[no-redef]
 
-OWN_DELETED = frozenset({"pods", "services", "serviceaccounts", "persistentvolumeclaims", "persistentvolumes"})
+# Resources whose delete answers with the object rather than with a Status.
+OWN_DELETED = frozenset(
+    {
+        "pods",
+        "podtemplates",
+        "resourcequotas",
+        "serviceaccounts",
+        "persistentvolumeclaims",
+        "persistentvolumes",
+        "storageclasses",
+        "csidrivers",
+        "csinodes",
+        "volumeattachments",
+    }
+)
 
 
 class Resource:

@@ -141,7 +141,8 @@ class Scale(BaseSubresource):
             if body.metadata.resourceVersion and body.metadata.resourceVersion != obj.metadata.resourceVersion:
                 raise conflict(resource.name, target.name, resource.group)
             if body.metadata.uid and body.metadata.uid != obj.metadata.uid:
-                detail = f"Precondition failed: UID in precondition: {body.metadata.uid}, UID in object meta: {obj.metadata.uid}"
+                wanted_uid, uid = body.metadata.uid, obj.metadata.uid
+                detail = f"Precondition failed: UID in precondition: {wanted_uid}, UID in object meta: {uid}"
                 raise conflict(resource.name, target.name, resource.group, detail)
             if body.spec.replicas < 0:
                 cause = invalid_value("spec.replicas", body.spec.replicas, "must be greater than or equal to 0")

@@ -1,7 +1,7 @@
 """create, update and patch: the one write path. Decode, default, admit, validate, then one conditional write.
 
-An update starts from the cached object; when that turns out to be old, from what etcd holds. Every method raises StatusError or
-StorageError.
+An update starts from the cached object; when that turns out to be old, from what etcd holds. Every method raises
+StatusError or StorageError.
 """
 
 from __future__ import annotations
@@ -99,8 +99,8 @@ class Writer:
         raise make(
             409,
             "AlreadyExists",
-            f'{resource.info.group_resource} "{meta.generateName}" already exists, the server was not able to generate a '
-            "unique name for the object",
+            f'{resource.info.group_resource} "{meta.generateName}" already exists, '
+            "the server was not able to generate a unique name for the object",
             name=meta.generateName,
             group=resource.group,
             kind=resource.name,
@@ -222,7 +222,11 @@ class Writer:
             new = restrict(subresource, new, old, resource.copy(old))
         meta = new.metadata
         if meta.uid and meta.uid != old.metadata.uid:
-            detail = f"Precondition failed: UID in precondition: {meta.uid}, UID in object meta: {old.metadata.uid}"
+            detail = (
+                f"StorageError: invalid object, Code: 4, Key: {resource.key(namespace, name)}, ResourceVersion: 0, "
+                f"AdditionalErrorMsg: Precondition failed: UID in precondition: {meta.uid}, "
+                f"UID in object meta: {old.metadata.uid}"
+            )
             raise conflict(resource.name, name, resource.group, detail)
         if meta.resourceVersion and meta.resourceVersion != old.metadata.resourceVersion:
             raise conflict(resource.name, name, resource.group)
@@ -307,18 +311,16 @@ def check_identity(resource: Resource, obj: Any, namespace: str, name: str) -> N
     """The object's name and namespace agree with the request's. Fills them in where they are empty."""
     meta = obj.metadata
     if name and meta.name != name:
-        if meta.name or meta.generateName:
-            raise bad_request(f"the name of the object ({meta.name}) does not match the name on the URL ({name})")
-        meta.name = name
+        if not meta.name:
+            raise bad_request(f"the name of the object ({name} based on URL) was undeterminable: name must be provided")
+        raise bad_request(f"the name of the object ({meta.name}) does not match the name on the URL ({name})")
+    asked = namespace if resource.namespaced else ""
+    if meta.namespace and meta.namespace != asked:
+        raise bad_request(
+            f"the namespace of the object ({meta.namespace}) does not match the namespace on the request ({asked})"
+        )
     if resource.namespaced:
-        if meta.namespace and meta.namespace != namespace:
-            raise bad_request(
-                f"the namespace of the provided object does not match the namespace sent on the request: "
-                f'"{meta.namespace}" is not "{namespace}"'
-            )
         meta.namespace = namespace
-    elif meta.namespace:
-        raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
 
 
 def generate_name(base: str) -> str:
@@ -327,9 +329,4 @@ def generate_name(base: str) -> str:
 
 def _without_version(resource: Resource, key: str, raw: bytes) -> Entry:
     """A dry run's object: never stored, so it has no resourceVersion."""
-    entry = resource.entry(key, raw, 0)
-    if not resource.custom:
-        obj = entry.message()
-        obj.metadata.ClearField("resourceVersion")
-        entry = resource.entry(key, raw, 0)
-    return entry
+    return resource.entry(key, raw, 0)

@@ -1,9 +1,10 @@
 """Group commit: writes that wait at the same moment go to etcd as one transaction of nested transactions.
 
 Each write keeps its own compare and its own outcome. At most ``MAX_OPERATIONS`` writes and ``MAX_BYTES`` travel in one
-transaction, never two of one key (etcd refuses that; writes of one key also keep their order), and at most ``MAX_IN_FLIGHT`` transactions are under way; a write that
-is alone goes at once and alone. The price is that the writes of one batch share one revision: the watch side hands on all
-events of one revision together (see ``storage.feed``).
+transaction, never two of one key (etcd refuses that; writes of one key also keep their order), and at most
+``MAX_IN_FLIGHT`` transactions are under way; a write that is alone goes at once and alone. The price is that the
+writes of one batch share one revision: the watch side hands on all events of one revision together (see
+``storage.feed``).
 
 Runs on the callers' event loop; the tasks it starts belong to it and are joined by ``close``.
 """
@@ -26,7 +27,9 @@ MAX_IN_FLIGHT = 2
 
 @dataclass(slots=True, eq=False)
 class Write:
-    """One conditional write. ``value`` None deletes. ``expected`` is the key's mod_revision, 0 when it must not exist."""
+    """One conditional write. ``value`` None deletes. ``expected`` is the key's mod_revision, 0 when it must not
+    exist.
+    """
 
     key: bytes
     value: bytes | None
@@ -166,8 +169,8 @@ def transaction(write: Write) -> rpc_pb2.TxnRequest:
 def outcome_of(write: Write, response: rpc_pb2.TxnResponse, revision: int, *, retried: bool) -> Outcome:
     """What became of one write.
 
-    When the call was retried, an earlier attempt may have been applied and made the compare fail: the write has succeeded
-    if the key holds exactly what it wrote (object bytes carry a uid, so nobody else writes the same).
+    When the call was retried, an earlier attempt may have been applied and made the compare fail: the write has
+    succeeded if the key holds exactly what it wrote (object bytes carry a uid, so nobody else writes the same).
     """
     if response.succeeded:
         return Outcome(True, revision)

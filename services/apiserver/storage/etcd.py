@@ -1,8 +1,8 @@
 """An etcd v3 client over grpc.aio: one long-lived channel per endpoint, the calls going to the one that answers.
 
 Safe for any number of concurrent callers on one event loop. Calls are retried on another endpoint with backoff while
-etcd is unreachable, for at most ``patience`` seconds; a retried write may have been applied by the earlier attempt, which
-``Reply.retried`` tells.
+etcd is unreachable, for at most ``patience`` seconds; a retried write may have been applied by the earlier attempt,
+which ``Reply.retried`` tells.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ class _Endpoint:
 
     def __init__(self, address: str, credentials: grpc.ChannelCredentials | None) -> None:
         self.address = address
+        self.channel: Any
         if credentials is None:
             self.channel = grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
         else:
@@ -78,7 +79,7 @@ class _Endpoint:
             "defragment": unary("Maintenance/Defragment", rpc_pb2.DefragmentRequest, rpc_pb2.DefragmentResponse),
             "alarm": unary("Maintenance/Alarm", rpc_pb2.AlarmRequest, rpc_pb2.AlarmResponse),
         }
-        self.watch = self.channel.stream_stream(
+        self.watch: Any = self.channel.stream_stream(
             "/etcdserverpb.Watch/Watch",
             request_serializer=rpc_pb2.WatchRequest.SerializeToString,
             response_deserializer=rpc_pb2.WatchResponse.FromString,
@@ -93,7 +94,9 @@ class _Endpoint:
 
 
 class EtcdClient:
-    """``endpoints``: host:port, all members of one etcd cluster. ``observe(operation, seconds)`` is told of each call."""
+    """``endpoints``: host:port, all members of one etcd cluster. ``observe(operation, seconds)`` is told of each
+    call.
+    """
 
     def __init__(
         self,
@@ -115,7 +118,7 @@ class EtcdClient:
 
     async def close(self) -> None:
         for endpoint in self._endpoints:
-            await endpoint.channel.close()
+            await endpoint.channel.close(None)
 
     async def call(self, operation: str, request: Any, *, timeout: float = 5.0) -> Reply[Any]:
         """One unary call. Raises StorageError; StorageUnavailable after ``patience`` seconds of trying.

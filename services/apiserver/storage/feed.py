@@ -1,12 +1,12 @@
 """The one watch on etcd: everything under the whole keyspace, in order, revision by revision.
 
-Why one watch over all keys rather than one per resource: every revision of etcd is a change of some key, so a feed that sees
-all keys knows exactly how far it has come. A reader that learnt etcd's current revision only waits until the feed has passed it;
-no progress request is needed (their answers may overtake events in etcd before 3.4.31 and 3.5.13), and quiet resources
-keep up by themselves.
+Why one watch over all keys rather than one per resource: every revision of etcd is a change of some key, so a feed
+that sees all keys knows exactly how far it has come. A reader that learnt etcd's current revision only waits until
+the feed has passed it; no progress request is needed (their answers may overtake events in etcd before 3.4.31 and
+3.5.13), and quiet resources keep up by themselves.
 
-``run`` is one task. It resumes after any break from the last revision that it delivered; events of one revision are always
-delivered in one call. When that revision has been compacted away, it says so and lists again.
+``run`` is one task. It resumes after any break from the last revision that it delivered; events of one revision are
+always delivered in one call. When that revision has been compacted away, it says so and lists again.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from tillerman.pb.etcd import kv_pb2, rpc_pb2
 
 PAGE = 2_000
 DELETE = kv_pb2.Event.DELETE
+
+EOF: Any = vars(grpc.aio)["EOF"]
 
 log = structlog.get_logger("apiserver.feed")
 
@@ -116,7 +118,7 @@ class Feed:
             )
             while True:
                 response = await call.read()
-                if response is grpc.aio.EOF:
+                if response is EOF:
                     return
                 if response.canceled:
                     if response.compact_revision:
@@ -181,7 +183,7 @@ async def history(client: EtcdClient, prefix: bytes, after: int, upto: int) -> l
         await call.write(rpc_pb2.WatchRequest(create_request=create))
         while True:
             response = await call.read()
-            if response is grpc.aio.EOF:
+            if response is EOF:
                 raise StorageError("etcd ended the watch")
             if response.canceled:
                 if response.compact_revision:

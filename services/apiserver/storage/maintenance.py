@@ -39,9 +39,7 @@ async def _compact(store: Store, version: int, revision: int) -> tuple[int, int]
     compare = rpc_pb2.Compare(
         result=rpc_pb2.Compare.EQUAL, target=rpc_pb2.Compare.VERSION, key=COMPACT_KEY.encode(), version=version
     )
-    put = rpc_pb2.RequestOp(
-        request_put=rpc_pb2.PutRequest(key=COMPACT_KEY.encode(), value=str(revision).encode())
-    )
+    put = rpc_pb2.RequestOp(request_put=rpc_pb2.PutRequest(key=COMPACT_KEY.encode(), value=str(revision).encode()))
     read = rpc_pb2.RequestOp(request_range=rpc_pb2.RangeRequest(key=COMPACT_KEY.encode()))
     response = (await store.client.txn(rpc_pb2.TxnRequest(compare=[compare], success=[put], failure=[read]))).response
     now = response.header.revision
@@ -81,9 +79,7 @@ async def _recover_space(client: EtcdClient, member: int) -> None:
         pass
     for address in client.addresses:
         await client.call_member(address, "defragment", rpc_pb2.DefragmentRequest(), timeout=120.0)
-    disarm = rpc_pb2.AlarmRequest(
-        action=rpc_pb2.AlarmRequest.DEACTIVATE, memberID=member, alarm=rpc_pb2.NOSPACE
-    )
+    disarm = rpc_pb2.AlarmRequest(action=rpc_pb2.AlarmRequest.DEACTIVATE, memberID=member, alarm=rpc_pb2.NOSPACE)
     await client.call("alarm", disarm)
 
 

@@ -1,4 +1,6 @@
-"""The store that the apiserver runs on: conditional writes, linearizable revision checks, reads of the past, the feed."""
+"""The store that the apiserver runs on: conditional writes, linearizable revision checks, reads of the past, the
+feed.
+"""
 
 from __future__ import annotations
 
