@@ -70,7 +70,9 @@ def pods(count: int, *, owners: int, change: Callable[[core.Pod], object] | None
         pod = core.Pod()
         pod.metadata.name, pod.metadata.namespace, pod.metadata.uid = f"pod-{number}", "default", f"uid-{number}"
         pod.metadata.labels["app"] = owner
-        pod.metadata.ownerReferences.add(kind="ReplicaSet", name=owner, uid=owner, controller=True)
+        pod.metadata.ownerReferences.add(
+            apiVersion="apps/v1", kind="ReplicaSet", name=owner, uid=owner, controller=True
+        )
         container = pod.spec.containers.add(name="app", image="app:1")
         container.resources.requests["cpu"].string = "100m"
         container.resources.requests["memory"].string = "64Mi"
