@@ -195,17 +195,18 @@ def _external_ips(spec: Any) -> list[Cause]:
             causes.append(invalid(path, address, _BAD_IP))
         else:
             causes += _reachable(path, address)
+            if ipaddress.ip_address(address).is_loopback:
+                causes.append(invalid(path, address, "may not be in the loopback range (127.0.0.0/8)"))
     return causes
 
 
 def _reachable(path: str, text: str) -> list[Cause]:
-    """An address that other hosts can have."""
+    """An address that can be another's. Loopback addresses can, unlike in Kubernetes: they are the pods' addresses under
+    the process runtime."""
     address = ipaddress.ip_address(text)
     causes: list[Cause] = []
     if address.is_unspecified:
         causes.append(invalid(path, text, f"may not be unspecified ({text})"))
-    if address.is_loopback:
-        causes.append(invalid(path, text, "may not be in the loopback range (127.0.0.0/8)"))
     if address.is_link_local:
         causes.append(invalid(path, text, "may not be in the link-local range (169.254.0.0/16)"))
     if address in ipaddress.ip_network("224.0.0.0/24"):
