@@ -99,6 +99,7 @@ class JobController(Controller):
         settled_in = self._expectations.wait_seconds(key)
         if settled_in is not None:
             return settled_in if plan.after is None else min(plan.after, settled_in)
+        await self._unfinalize(plan.delete)
         outcome = await self._pod_control.delete(job, key, plan.delete)
         if outcome.failure is None and plan.create:
             outcome = await self._pod_control.create(

@@ -115,7 +115,8 @@ def _count(job: batch.Job, pods: Sequence[core.Pod], plan: JobPlan) -> None:
     known = {*uncounted.succeeded, *uncounted.failed}
     completed = parse_indexes(status.completedIndexes)
     for pod in pods:
-        if not is_terminal(pod) or pod.metadata.uid not in tracked:
+        # What this controller deletes has lost its finalizer before: a tracked pod on its way out has failed.
+        if pod.metadata.uid not in tracked or not (is_terminal(pod) or pod.metadata.HasField("deletionTimestamp")):
             continue
         if pod.metadata.uid in known:
             plan.unfinalize.append(pod)
