@@ -32,13 +32,28 @@ from tillerman.client.informer import InformerFactory
 from tillerman.pb.api import kubelet_pb2_grpc
 from tillerman.pb.k8s import core_v1_pb2 as core
 from tillerman.service import Component, ServiceRuntime, run
+from tillerman.service.options import OptionsError, parse
 
 COMPONENT = Component("kubelet")
 _RUNTIME_RETRY_SECONDS = 1.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run(COMPONENT, options_cls=KubeletOptions, start=start, argv=argv)
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if any(a.startswith("--cleanup") for a in arguments):
+        return clean_up_from(arguments)
+    return run(COMPONENT, options_cls=KubeletOptions, start=start, argv=arguments)
+
+
+def clean_up_from(arguments: list[str]) -> int:
+    from services.kubelet.cleanup import clean_up
+
+    try:
+        options = parse(KubeletOptions, arguments, prog="tiller-kubelet")
+    except OptionsError as error:
+        print(f"tiller-kubelet: {error}", file=sys.stderr)
+        return 2
+    return clean_up(options, make_runtime)
 
 
 async def start(runtime: ServiceRuntime[KubeletOptions]) -> None:

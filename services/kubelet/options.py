@@ -32,6 +32,7 @@ class KubeletOptions(ServiceOptions):
     node_status_report_frequency: float = option(300.0, help="Seconds after which an unchanged node status is sent.")
     node_lease_duration_seconds: int = option(40, help="For how long the Lease is good; renewed four times in it.")
     process_image_path: list[str] = option([], help="Directories of images for the process runtime.")
+    cleanup: bool = option(False, help="Remove everything this kubelet made outside of processes, and exit.")
     hollow_start_delay: float = option(0.0, help="Seconds that a hollow container takes to start.")
     hollow_stop_delay: float = option(0.0, help="Seconds that a hollow container takes to stop.")
 

@@ -44,6 +44,7 @@ from services.kubelet.runtime.interface import (
     RuntimeEvent,
     RuntimeFailure,
     RuntimeInfo,
+    RuntimeUnavailable,
     SandboxSpec,
     SandboxState,
     Session,
@@ -230,6 +231,19 @@ class DockerRuntime:
 
     async def remove_container(self, container_id: str) -> None:
         await self._remove(container_id)
+
+    async def remove_shared(self) -> None:
+        """Another node of the cluster may still use the network, another cluster the sandbox image: then they stay."""
+        for operation, remove in (
+            ("remove_network", lambda client: client.remove_network(self._network)),
+            ("remove_image", lambda client: client.remove_image(PAUSE_IMAGE)),
+        ):
+            try:
+                await self._engine.call(operation, remove)
+            except RuntimeUnavailable:
+                raise
+            except RuntimeFailure as error:
+                log.debug("kept", operation=operation, reason=str(error))
 
     async def image(self, reference: str) -> ImageState | None:
         return await self._images.image(reference)

@@ -66,6 +66,8 @@ class Engine:
 
     async def call(self, operation: str, fn: Callable[[Any], R], *, pull: bool = False) -> R:
         """Runs fn(APIClient) in a thread. operation names it in the metrics. Raises RuntimeFailure and its kinds."""
+        if self._client is None:
+            await self.connect()
         RUNTIME_OPERATIONS.labels(operation).inc()
         started = time.perf_counter()
         loop = asyncio.get_running_loop()

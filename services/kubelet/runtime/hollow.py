@@ -138,6 +138,9 @@ class HollowRuntime:
         self._count("remove_container")
         self.containers.pop(container_id, None)
 
+    async def remove_shared(self) -> None:
+        return
+
     async def image(self, reference: str) -> ImageState | None:
         if reference in self.missing_images:
             return None
