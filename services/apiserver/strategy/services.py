@@ -22,7 +22,14 @@ from services.apiserver.strategy.causes import (
 )
 from services.apiserver.strategy.kind import Kind
 from services.apiserver.strategy.names import dns1035_label, dns_label, dns_subdomain
-from services.apiserver.strategy.ports import PROTOCOLS, parse_cidr, parse_ip, port_name, port_number, port_number_or_name
+from services.apiserver.strategy.ports import (
+    PROTOCOLS,
+    parse_cidr,
+    parse_ip,
+    port_name,
+    port_number,
+    port_number_or_name,
+)
 from tillerman.pb.k8s import core_v1_pb2 as core
 from tillerman.pb.k8s import discovery_v1_pb2 as discovery
 
@@ -117,7 +124,7 @@ def _validate_service(service: Any) -> list[Cause]:
 
 def _external_name(spec: Any, *, headless: bool) -> list[Cause]:
     causes = []
-    if spec.clusterIP and not headless or spec.clusterIPs and not headless:
+    if (spec.clusterIP and not headless) or (spec.clusterIPs and not headless):
         causes.append(forbidden("spec.clusterIPs", "may not be set for ExternalName services"))
     name = spec.externalName.removesuffix(".")
     if not name:
@@ -201,7 +208,7 @@ def _external_ips(spec: Any) -> list[Cause]:
 
 
 def _reachable(path: str, text: str) -> list[Cause]:
-    """An address that can be another's. Loopback addresses can, unlike in Kubernetes: they are the pods' addresses under
+    """An address that can be another's. Loopback ones can, unlike in Kubernetes: they are the pods' addresses under
     the process runtime."""
     address = ipaddress.ip_address(text)
     causes: list[Cause] = []
