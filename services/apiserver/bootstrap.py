@@ -5,17 +5,26 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from services.apiserver.auth.policy import cluster_role_bindings, cluster_roles
 from services.apiserver.registry.context import APISERVER, Context
 from services.apiserver.registry.registry import Registry, Target
 from tillerman.api.status import StatusError, is_already_exists, is_not_found
 from tillerman.pb.k8s import core_v1_pb2, discovery_v1_pb2, intstr_pb2
 
+RBAC = "rbac.authorization.k8s.io/v1"
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 
 
 async def bootstrap(registry: Registry, *, first_ip: str, advertise: str, https_port: int) -> None:
     """Creates what is missing. ``first_ip``: the cluster IP of the Service, ``advertise``: this server's address."""
-    await asyncio.gather(*(_namespace(registry, name) for name in NAMESPACES))
+    await asyncio.gather(
+        *(_namespace(registry, name) for name in NAMESPACES),
+        *(_ensure(registry, Target(RBAC, "clusterroles", name=r.metadata.name), r) for r in cluster_roles()),
+        *(
+            _ensure(registry, Target(RBAC, "clusterrolebindings", name=b.metadata.name), b)
+            for b in cluster_role_bindings()
+        ),
+    )
     await _service(registry, first_ip, https_port)
     if https_port:
         await _endpoints(registry, advertise, https_port)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,9 @@ from services.apiserver.admission.namespaces import NamespaceLifecycle
 from services.apiserver.admission.pods import DefaultTolerations, Priority, ServiceAccounts
 from services.apiserver.allocation.ranges import RangeAllocator, address_range, port_range
 from services.apiserver.allocation.services import ServiceAllocator
-from services.apiserver.auth.authorize import AlwaysAllow, AuthorizerChain
+from services.apiserver.auth.authorize import AlwaysAllow, AuthorizerChain, Rule
+from services.apiserver.auth.node import NodeRule
+from services.apiserver.auth.rbac import Rbac
 from services.apiserver.auth.reviews import reviews
 from services.apiserver.auth.tokens import ServiceAccountTokens, TokenKeys, TokenRequest
 from services.apiserver.cache.hub import ROOT, CacheHub
@@ -31,6 +33,7 @@ from services.apiserver.registry.writing import Writer
 from services.apiserver.storage.etcd import EtcdClient, EtcdTLS
 from services.apiserver.storage.feed import Feed
 from services.apiserver.storage.store import Store
+from tillerman.service.options import OptionsError
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,7 @@ def assemble(options: ApiserverOptions, instrument: Instrument) -> Apiserver:
         event_ttl=int(options.event_ttl),
     )
     deleter = Deleter(reader=reader, writer=writer, admission=admission)
-    authorizer = AuthorizerChain([AlwaysAllow()])
+    authorizer = AuthorizerChain(authorization_rules(options, catalog))
     keys = token_keys(options)
     tokens = ServiceAccountTokens(keys, catalog)
     binding = Binding(writer)
@@ -104,6 +107,19 @@ def assemble(options: ApiserverOptions, instrument: Instrument) -> Apiserver:
         instrument.allow(info.api_version, info.resource)
     instrument.observe_storage(hub)
     return Apiserver(registry, store, feed, hub, catalog, authorizer, instrument, tokens, services)
+
+
+def authorization_rules(options: ApiserverOptions, catalog: Catalog) -> list[Rule]:
+    """Raises OptionsError for a mode that does not exist."""
+    known: dict[str, Callable[[], Rule]] = {
+        "Node": lambda: NodeRule(catalog),
+        "RBAC": lambda: Rbac(catalog),
+        "AlwaysAllow": AlwaysAllow,
+    }
+    for mode in options.authorization_mode:
+        if mode not in known:
+            raise OptionsError(f'--authorization-mode: "{mode}" is none of {", ".join(known)}')
+    return [known[mode]() for mode in options.authorization_mode]
 
 
 def service_allocator(options: ApiserverOptions, store: Store) -> ServiceAllocator:

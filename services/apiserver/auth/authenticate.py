@@ -19,7 +19,10 @@ class TokenAuthenticator(Protocol):
 
 
 class Authenticator:
-    """``identity(context)`` and ``bearer(context)`` as ServiceRuntime has them. ``insecure``: everybody is the admin."""
+    """``identity(context)`` and ``bearer(context)`` as ServiceRuntime has them.
+
+    ``insecure``: everybody is the admin.
+    """
 
     def __init__(
         self,

@@ -28,6 +28,8 @@ class ResourceCache:
         self.entries: dict[str, Entry] = {}
         self.keys: list[str] = []
         self.history_from = 0
+        # Moves with every change and every reset.
+        self.changed = 0
         self._node_of = node_of
         self._history: deque[Change] = deque()
         self._history_bytes = 0
@@ -44,6 +46,7 @@ class ResourceCache:
         self.entries = {key: Entry(framer, key, framer.raw(value), rev) for key, value, rev in pairs}
         self.keys = sorted(self.entries)
         self.history_from = revision
+        self.changed += 1
         self._history.clear()
         self._history_bytes = 0
         for watchers in self._watchers.values():
@@ -65,6 +68,7 @@ class ResourceCache:
             if old is None:
                 insort(self.keys, key)
             change = Change(key, revision, old, new)
+        self.changed += 1
         self._remember(change)
         if self._watchers:
             self._offer(change)

@@ -81,7 +81,7 @@ def set_scheduled(pod: Any) -> None:
 
 
 class Finalize(BaseSubresource):
-    """namespaces/finalize: replaces spec.finalizers, and removes a terminating namespace that waits for nothing more."""
+    """namespaces/finalize: replaces spec.finalizers, and removes a terminating namespace that waits no more."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
