@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from services.apiserver.auth.policy import cluster_role_bindings, cluster_roles
+from services.apiserver.auth.policy import DNS_ROLE, cluster_role_bindings, cluster_roles, dns_role, dns_role_binding
 from services.apiserver.registry.context import APISERVER, Context
 from services.apiserver.registry.registry import Registry, Target
 from tillerman.api.status import StatusError, is_already_exists, is_not_found
@@ -24,6 +24,10 @@ async def bootstrap(registry: Registry, *, first_ip: str, advertise: str, https_
             _ensure(registry, Target(RBAC, "clusterrolebindings", name=b.metadata.name), b)
             for b in cluster_role_bindings()
         ),
+    )
+    await asyncio.gather(
+        _ensure(registry, Target(RBAC, "roles", "kube-system", DNS_ROLE), dns_role()),
+        _ensure(registry, Target(RBAC, "rolebindings", "kube-system", DNS_ROLE), dns_role_binding()),
     )
     await _service(registry, first_ip, https_port)
     if https_port:

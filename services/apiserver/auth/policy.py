@@ -133,6 +133,32 @@ BINDINGS = (
 )
 
 
+# In kube-system: the proxy publishes the cluster's DNS server.
+DNS_ROLE = "tillerman:cluster-dns"
+_DNS: list[Rule] = [
+    (["create", "patch", "update"], [""], ["endpoints", "services"]),
+    (["create", "delete", "patch", "update"], ["discovery.k8s.io"], ["endpointslices"]),
+]
+
+
+def dns_role() -> Any:
+    role = rbac_v1_pb2.Role()
+    role.metadata.name, role.metadata.namespace = DNS_ROLE, "kube-system"
+    role.metadata.labels.update(LABELS)
+    for verbs, groups, resources in _DNS:
+        role.rules.add(verbs=verbs, apiGroups=groups, resources=resources)
+    return role
+
+
+def dns_role_binding() -> Any:
+    binding = rbac_v1_pb2.RoleBinding()
+    binding.metadata.name, binding.metadata.namespace = DNS_ROLE, "kube-system"
+    binding.metadata.labels.update(LABELS)
+    binding.roleRef.apiGroup, binding.roleRef.kind, binding.roleRef.name = GROUP, "Role", DNS_ROLE
+    binding.subjects.add(kind="User", apiGroup=GROUP, name="system:kube-proxy")
+    return binding
+
+
 def cluster_roles() -> list[Any]:
     roles = []
     for name in dict.fromkeys((*ROLES, *PATHS)):
