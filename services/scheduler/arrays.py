@@ -67,9 +67,10 @@ class LabelColumn:
 
 
 class PodCounter:
-    """How many pods of some sort are on each node, kept up to date as pods come and go."""
+    """How many pods of some sort are on each node, kept up to date as pods come and go; and, for the topologies that
+    somebody asked about, how many are in each domain."""
 
-    __slots__ = ("by_namespace_labels", "counts", "key", "matches", "pinned", "total", "with_terminating")
+    __slots__ = ("_sums", "by_namespace_labels", "counts", "key", "matches", "pinned", "total", "with_terminating")
 
     def __init__(
         self,
@@ -88,3 +89,22 @@ class PodCounter:
         self.with_terminating = with_terminating
         self.by_namespace_labels = by_namespace_labels
         self.pinned = pinned
+        # By topology key: the snapshot's epoch when the sums were made, the column, the sums.
+        self._sums: dict[str, tuple[int, LabelColumn, Floats]] = {}
+
+    def add(self, row: int, pods: int) -> None:
+        self.counts[row] += pods
+        self.total += pods
+        for key, (_, column, sums) in list(self._sums.items()):
+            domain = column.ids[row]
+            if domain >= len(sums):
+                del self._sums[key]
+            elif domain >= 0:
+                sums[domain] += pods
+
+    def per_domain(self, column: LabelColumn, size: int, epoch: int) -> Floats:
+        """Pods by domain of a topology, as of the snapshot's epoch; shape (number of domains,). Not to be changed."""
+        known = self._sums.get(column.key)
+        if known is None or known[0] != epoch or known[1] is not column:
+            known = self._sums[column.key] = (epoch, column, column.per_domain(self.counts, size))
+        return known[2]

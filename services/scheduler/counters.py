@@ -12,7 +12,9 @@ from services.scheduler.arrays import PodCounter, grown
 from services.scheduler.template import Template
 from services.scheduler.terms import AffinityTerm, PodSelector
 
-MAX_COUNTERS = 512
+# Bytes that counters may take, but so many of them at least.
+MEMORY = 64 * 1024 * 1024
+FEWEST = 512
 
 
 class PodCounters:
@@ -48,8 +50,7 @@ class PodCounters:
             fed = self._admit(template)
         for counter in fed:
             if counter.with_terminating or not terminating:
-                counter.counts[row] += by
-                counter.total += by
+                counter.add(row, by)
         if by < 0:
             for counter in [c for c in fed if c.pinned and not c.total]:
                 self._drop(counter)
@@ -108,7 +109,7 @@ class PodCounters:
                 pinned=pinned,
             )
             self._count(counter)
-            if len(self._counters) >= MAX_COUNTERS:
+            if len(self._counters) >= max(FEWEST, MEMORY // (4 * self._capacity)):
                 self._evict()
         self._counters[key] = counter  # newest last
         return counter
@@ -119,8 +120,7 @@ class PodCounters:
             self._fed_by[template].append(counter)
             for terminating in (False, True) if counter.with_terminating else (False,):
                 for row, pods in self._placed.get((template, terminating), _NO_ROWS).items():
-                    counter.counts[row] += pods
-                    counter.total += pods
+                    counter.add(row, pods)
 
     def _admit(self, template: Template) -> list[PodCounter]:
         """A template that was not placed so far: which counters it feeds."""

@@ -107,7 +107,7 @@ class Profile:
 
     def node_mask(self, template: Template, snapshot: Snapshot) -> Mask:
         """Existing nodes that every Scope.NODES plugin allows; shape (size,). Not to be changed."""
-        if self._node_masks_epoch != snapshot.epoch or len(self._node_masks) > 256:
+        if self._node_masks_epoch != snapshot.epoch or len(self._node_masks) > 2048:
             self._node_masks.clear()
             self._node_masks_epoch = snapshot.epoch
         mask = self._node_masks.get(template)

@@ -1,5 +1,7 @@
 """The scheduler's metrics, named as kube-scheduler names them."""
 
+from functools import cache
+
 from prometheus_client import Counter, Gauge, Histogram
 
 _ATTEMPT_SECONDS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1, 2)
@@ -31,5 +33,16 @@ PREEMPTIONS = Counter("scheduler_preemption_attempts_total", "Attempts to make r
 VICTIMS = Histogram("scheduler_preemption_victims", "Pods evicted for one pod.", buckets=(1, 2, 4, 8, 16, 32, 64))
 CACHE_SIZE = Gauge("scheduler_cache_size", "Nodes, pods and assumed pods the scheduler knows.", ["type"])
 
+
+@cache
+def pending(queue: str) -> Gauge:
+    return PENDING.labels(queue)
+
+
+@cache
+def incoming(queue: str, event: str) -> Counter:
+    return INCOMING.labels(queue, event)
+
+
 for _queue in ("active", "backoff", "unschedulable", "gated"):
-    PENDING.labels(queue=_queue).set(0)
+    pending(_queue).set(0)

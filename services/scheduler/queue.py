@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from services.scheduler.metrics import INCOMING, PENDING
+from services.scheduler.metrics import incoming, pending
 from services.scheduler.snapshot import Change
 from services.scheduler.template import PodInfo
 from tillerman.client.clock import Clock
@@ -191,7 +191,7 @@ class SchedulingQueue:
         elif place == UNSCHEDULABLE:
             self._waiting[queued.info.key] = queued
         if event:
-            INCOMING.labels(queue=place, event=event).inc()
+            incoming(place, event).inc()
         self._publish(place)
 
     def _leave(self, queued: QueuedPod) -> None:
@@ -203,7 +203,7 @@ class SchedulingQueue:
 
     def _publish(self, place: str) -> None:
         if place != IN_FLIGHT:
-            PENDING.labels(queue=place).set(self._counts[place])
+            pending(place).set(self._counts[place])
 
     def _ready(self) -> bool:
         self._expire_backoff()

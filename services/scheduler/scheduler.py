@@ -62,6 +62,8 @@ class Scheduler:
         self._recorder = recorder
         self._clock = clock
         self._budgets = budgets
+        self._scheduled = metrics.ATTEMPTS.labels("scheduled", name)
+        self._scheduled_duration = metrics.ATTEMPT_DURATION.labels("scheduled", name)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -146,8 +148,8 @@ class Scheduler:
     def _bound(self, queued: QueuedPod, assumed: PodInfo, began: float) -> None:
         """It stays assumed until the informer shows it on its node."""
         now = self._clock.monotonic()
-        metrics.ATTEMPTS.labels("scheduled", self.name).inc()
-        metrics.ATTEMPT_DURATION.labels("scheduled", self.name).observe(now - began)
+        self._scheduled.inc()
+        self._scheduled_duration.observe(now - began)
         metrics.POD_ATTEMPTS.observe(queued.attempts)
         metrics.SLI_DURATION.labels(str(min(queued.attempts, 16))).observe(now - queued.added)
         message = f"Successfully assigned {assumed.key} to {assumed.node}"

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from services.scheduler.arrays import Floats, Mask, Rows
+from services.scheduler.arrays import Floats, Mask, PodCounter, Rows
 from services.scheduler.plugins.base import MAX_SCORE, Plugin, Scope
 from services.scheduler.snapshot import Change, Snapshot
 from services.scheduler.template import Template
@@ -39,13 +39,13 @@ class InterPodAffinity(Plugin):
         seen = False
         for term in pod.affinity:
             if term.kind == PREFERRED:
-                counts = snapshot.counters.selected(term.selector, with_terminating=True).counts
-                points += term.weight * self._in_domain(term, counts, snapshot)
+                counter = snapshot.counters.selected(term.selector, with_terminating=True)
+                points += term.weight * self._in_domain(term, counter, snapshot)
                 seen = True
         for term, holders in snapshot.counters.held_terms():
             weight = HARD_AFFINITY_WEIGHT if term.kind == REQUIRED_AFFINITY else term.weight
             if weight and _selects(term, pod, snapshot):
-                points += weight * self._in_domain(term, holders.counts, snapshot)
+                points += weight * self._in_domain(term, holders, snapshot)
                 seen = True
         if not seen:
             return None
@@ -82,7 +82,7 @@ class InterPodAffinity(Plugin):
             counter = snapshot.counters.selected(term.selector, with_terminating=True)
             anywhere += counter.total
             has_keys &= snapshot.label_column(term.topology_key).ids[: snapshot.size] >= 0
-            mask &= self._in_domain(term, counter.counts, snapshot) > 0
+            mask &= self._in_domain(term, counter, snapshot) > 0
         # The first of a group that wants its own company may go anywhere.
         if anywhere == 0 and all(_selects(term, pod, snapshot) for term in terms):
             return has_keys
@@ -93,7 +93,7 @@ class InterPodAffinity(Plugin):
         for term in pod.affinity:
             if term.kind == REQUIRED_ANTI_AFFINITY:
                 counter = snapshot.counters.selected(term.selector, with_terminating=True)
-                clear = self._in_domain(term, counter.counts, snapshot) == 0
+                clear = self._in_domain(term, counter, snapshot) == 0
                 mask = clear if mask is None else mask & clear
         return mask
 
@@ -101,15 +101,15 @@ class InterPodAffinity(Plugin):
         mask: Mask | None = None
         for term, holders in snapshot.counters.held_terms():
             if term.kind == REQUIRED_ANTI_AFFINITY and _selects(term, pod, snapshot):
-                clear = self._in_domain(term, holders.counts, snapshot) == 0
+                clear = self._in_domain(term, holders, snapshot) == 0
                 mask = clear if mask is None else mask & clear
         return mask
 
     @staticmethod
-    def _in_domain(term: AffinityTerm, counts: np.ndarray, snapshot: Snapshot) -> Floats:
+    def _in_domain(term: AffinityTerm, counter: PodCounter, snapshot: Snapshot) -> Floats:
         """Pods counted in each node's domain of the term's topology; 0 where the node lacks the key; shape (size,)."""
         column = snapshot.label_column(term.topology_key)
-        return column.spread_over(column.per_domain(counts, snapshot.size), snapshot.all_rows)
+        return column.spread_over(counter.per_domain(column, snapshot.size, snapshot.epoch), snapshot.all_rows)
 
 
 def _selects(term: AffinityTerm, pod: Template, snapshot: Snapshot) -> bool:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from services.scheduler.arrays import Floats, Ids, LabelColumn, Mask, Rows
+from services.scheduler.arrays import Floats, LabelColumn, Mask, PodCounter, Rows
 from services.scheduler.plugins.affinity import eligible_by_affinity
 from services.scheduler.plugins.base import MAX_SCORE, Plugin, Scope
 from services.scheduler.plugins.taints import REFUSING, untolerated
@@ -39,15 +39,16 @@ class PodTopologySpread(Plugin):
         if not soft:
             return None
         size = snapshot.size
-        scored = feasible.copy()
+        scored = feasible
         if pod.spread:
+            scored = feasible.copy()
             for constraint in soft:
                 scored &= constraint.column.ids[:size] >= 0
         if not scored.any():
             return None
         cost = np.zeros(size, dtype=np.float64)
         for constraint in soft:
-            cost += constraint.cost(size, scored)
+            cost += constraint.cost(snapshot)
         worst = float(cost.max(initial=0.0, where=scored))
         if worst <= 0:
             return None
@@ -100,7 +101,7 @@ class PodTopologySpread(Plugin):
             return [
                 _Soft(
                     snapshot.label_column(c.topology_key),
-                    snapshot.counters.selected(c.selector, with_terminating=False).counts,
+                    snapshot.counters.selected(c.selector, with_terminating=False),
                     c.max_skew,
                 )
                 for c in pod.spread
@@ -108,23 +109,24 @@ class PodTopologySpread(Plugin):
             ]
         if not pod.owner:
             return []
-        counts = snapshot.counters.owned_by(pod.owner).counts
+        counter = snapshot.counters.owned_by(pod.owner)
         columns = [(snapshot.label_column(key), skew) for key, skew in DEFAULTS]
         # A single zone tells no nodes apart.
-        return [_Soft(column, counts, skew) for column, skew in columns if len(column.values) > 1]
+        return [_Soft(column, counter, skew) for column, skew in columns if len(column.values) > 1]
 
 
 @dataclass(slots=True)
 class _Soft:
     column: LabelColumn
-    counts: Ids
+    counter: PodCounter
     max_skew: int
 
-    def cost(self, size: int, scored: Mask) -> Floats:
+    def cost(self, snapshot: Snapshot) -> Floats:
         """Matching pods in each node's domain, weighed by how many domains there are; shape (size,)."""
+        size = snapshot.size
         if self.column.key == HOSTNAME:
-            weight = np.log(int(scored.sum()) + 2)
-            return np.where(self.column.ids[:size] >= 0, self.counts[:size] * weight + (self.max_skew - 1), 0.0)
-        pods = self.column.per_domain(self.counts, size)
-        domains = int((self.column.per_domain(scored, size) > 0).sum())
-        return self.column.spread_over(pods * np.log(domains + 2) + (self.max_skew - 1), slice(0, size))
+            weight = np.log(snapshot.node_count + 2)
+            return np.asarray(self.counter.counts[:size] * weight + (self.max_skew - 1), dtype=np.float64)
+        pods = self.counter.per_domain(self.column, size, snapshot.epoch)
+        weight = np.log(len(self.column.values) + 2)
+        return self.column.spread_over(pods * weight + (self.max_skew - 1), snapshot.all_rows)
