@@ -9,7 +9,7 @@ import pytest
 
 from services.apiserver.options import ApiserverOptions
 from services.apiserver.registry.context import Context, User
-from services.apiserver.registry.registry import Target
+from services.apiserver.registry.registry import Target, named
 from tests.integration.conftest import Etcd, RunningApiserver, serving
 from tillerman.api.status import StatusError
 from tillerman.pb.k8s import authentication_v1_pb2 as authentication
@@ -109,3 +109,10 @@ async def test_service_account_tokens(etcd: Etcd, tmp_path: Path) -> None:
         await accounts.delete(name)
         await apiserver.server.registry.reader.confirm()
         assert await apiserver.server.tokens.user_of(made.status.token) is None
+
+
+def test_a_watch_of_one_name_is_authorized_by_that_name() -> None:
+    everything = Target("v1", "secrets", "default")
+    assert named(everything, "metadata.name=s").name == "s"
+    assert named(everything, "metadata.name!=s").name == ""
+    assert named(everything, "").name == ""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Any, ParamSpec, Protocol, TypeVar
 
@@ -55,6 +55,17 @@ class Target:
     @property
     def version(self) -> str:
         return self.api_version.rpartition("/")[2]
+
+
+def named(target: Target, field_selector: str) -> Target:
+    """The target with the one name that a field selector leaves: who may get an object may watch it."""
+    if target.name or "metadata.name=" not in field_selector:
+        return target
+    for term in field_selector.split(","):
+        path, _, name = term.replace("==", "=").partition("=")
+        if path == "metadata.name" and name:
+            return replace(target, name=name)
+    return target
 
 
 class Authorizer(Protocol):
@@ -182,7 +193,7 @@ class Registry:
         self, target: Target, context: Context, options: ListOptions, label_selector: str = "", field_selector: str = ""
     ) -> ListPage:
         resource = self.resource(target, "list")
-        await self.authorizer.authorize(context, "list", target)
+        await self.authorizer.authorize(context, "list", named(target, field_selector))
         selection = Selection(target.namespace, target.name, label_selector, field_selector)
         return await self.reader.list(resource, selection, options)
 
@@ -196,7 +207,7 @@ class Registry:
         field_selector: str = "",
     ) -> AsyncIterator[builtins.list[WatchEvent]]:
         resource = self.resource(target, "watch")
-        await self.authorizer.authorize(context, "watch", target)
+        await self.authorizer.authorize(context, "watch", named(target, field_selector))
         selection = Selection(target.namespace, target.name, label_selector, field_selector)
         return await self.reader.watch(resource, selection, options)
 
