@@ -1,6 +1,6 @@
 """The scheduler as a whole: assuming, outcomes of binds, restarts, preemption, gates, priorities."""
 
-from conftest import Bench, make_node, make_pod
+from scheduling import Bench, make_node, make_pod
 
 from services.scheduler.servicer import SchedulerServicer
 from tillerman.api import status

@@ -4,7 +4,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from conftest import GIB, Bench, make_node, make_pod
+from scheduling import GIB, Bench, make_node, make_pod
 
 from tillerman.pb.k8s import core_v1_pb2 as core
 
