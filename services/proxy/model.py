@@ -4,7 +4,7 @@ Nothing here does I/O. Both backends (kernel and userspace), the gRPC service an
 """
 
 import ipaddress
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from tillerman.pb.k8s import core_v1_pb2 as core
@@ -100,8 +100,10 @@ def service_ports(
     slices: Iterable[discovery.EndpointSlice],
     *,
     is_local: Callable[[Endpoint], bool],
+    is_held: Callable[[PortKey, Endpoint], bool] = lambda key, endpoint: False,
 ) -> dict[PortKey, ServicePort]:
-    """The ports of one Service with the endpoints of its slices. `is_local` tells endpoints on this machine."""
+    """The ports of one Service with the endpoints of its slices. `is_local` tells endpoints on this machine, `is_held`
+    ready ones that should not be used while others can."""
     if not is_proxied(service):
         return {}
     spec = service.spec
@@ -118,6 +120,7 @@ def service_ports(
         key = PortKey(service.metadata.namespace, service.metadata.name, port.name, protocol)
         endpoints = endpoints_of_port(slices, port.name, protocol)
         local = [e for e in endpoints if is_local(e)]
+        held = frozenset(e.target for e in endpoints if e.ready and is_held(key, e))
         ports[key] = ServicePort(
             key=key,
             cluster_ips=cluster_ips,
@@ -126,8 +129,8 @@ def service_ports(
             external_ips=external_ips,
             affinity_seconds=affinity_seconds(service),
             external_local=external_local,
-            targets=usable(local if internal_local else endpoints),
-            outside_targets=usable(local if external_local else endpoints),
+            targets=usable(local if internal_local else endpoints, held),
+            outside_targets=usable(local if external_local else endpoints, held),
             remote=frozenset(e.address for e in endpoints if not is_local(e)),
             endpoints=tuple(endpoints),
         )
@@ -169,9 +172,12 @@ def endpoint_of(raw: discovery.Endpoint, port: int) -> Endpoint | None:
     )
 
 
-def usable(endpoints: Sequence[Endpoint]) -> tuple[Target, ...]:
-    """The ready endpoints; when there is none, those that terminate but still serve."""
-    chosen = [e for e in endpoints if e.ready] or [e for e in endpoints if e.serving and e.terminating]
+def usable(endpoints: Sequence[Endpoint], held: Container[Target] = ()) -> tuple[Target, ...]:
+    """The ready endpoints that are not held; when there is none, those that terminate but serve; else the held ones."""
+    ready = [e for e in endpoints if e.ready]
+    chosen = (
+        [e for e in ready if e.target not in held] or [e for e in endpoints if e.serving and e.terminating] or ready
+    )
     return tuple(sorted({e.target for e in chosen}))
 
 

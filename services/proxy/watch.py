@@ -14,7 +14,8 @@ import structlog
 
 from services.proxy import metrics
 from services.proxy.bridge import is_local_address
-from services.proxy.model import Endpoint, PortKey, ServicePort, service_of, service_ports
+from services.proxy.model import Endpoint, PortKey, ServicePort, Target, service_of, service_ports
+from services.proxy.warmup import Warmup
 from tillerman.api.meta import key_of
 from tillerman.api.times import parse_rfc3339, to_seconds
 from tillerman.client.informer import Informer, InformerFactory
@@ -62,6 +63,7 @@ class ServiceWatch:
         self.synced = asyncio.Event()
         self._on_service = on_service
         self._skip = skip
+        self._warmup = Warmup(on_ready=self._again)
         self._own_address = own_address
         self._by_service: dict[str, set[PortKey]] = {}
         self._dirty: set[str] = set()
@@ -105,6 +107,10 @@ class ServiceWatch:
         self._dirty.add(key)
         self._on_service(key)
         metrics.LAST_QUEUED.set_to_current_time()
+        self._wake.set()
+
+    def _again(self, key: str) -> None:
+        self._dirty.add(key)
         self._wake.set()
 
     def _service_changed(self, service: core.Service) -> None:
@@ -156,6 +162,12 @@ class ServiceWatch:
         for informer in (self.services, self.slices, self.nodes):
             await informer.synced.wait()
         self._dirty.update(self.services.keys())
+        try:
+            await self._follow(backend)
+        finally:
+            await self._warmup.stop()
+
+    async def _follow(self, backend: Backend) -> None:
         pause = RETRY_SECONDS[0]
         while True:
             self._wake.clear()
@@ -173,6 +185,7 @@ class ServiceWatch:
             pause = RETRY_SECONDS[0]
             self._observe(triggers)
             self.synced.set()
+            self._warmup.begin()
             await self._next(backend)
 
     async def _next(self, backend: Backend) -> None:
@@ -200,6 +213,8 @@ class ServiceWatch:
             metrics.SYNC_DURATION.observe(time.perf_counter() - began)
             metrics.LAST_SYNC.set_to_current_time()
         for key, wanted in wanted_by_key.items():
+            before = [self.ports[k] for k in self._by_service.get(key, ())]
+            self._warmup.keep(key, all_targets(wanted.values()), all_targets(before))
             for gone in self._by_service.pop(key, set()) - wanted.keys():
                 self.ports.pop(gone, None)
             if wanted:
@@ -213,8 +228,13 @@ class ServiceWatch:
         service = self.services.get(key)
         if service is None:
             return {}
-        ports = service_ports(service, self.slices_of(key), is_local=self.is_local)
+        ports = service_ports(service, self.slices_of(key), is_local=self.is_local, is_held=self._is_held)
         return {k: port for k, port in ports.items() if not self._skip(port)}
+
+    def _is_held(self, key: PortKey, endpoint: Endpoint) -> bool:
+        if key.protocol != "TCP" or not self.is_local(endpoint):
+            return False
+        return self._warmup.is_held(f"{key.namespace}/{key.service}", endpoint.target)
 
     @staticmethod
     def _observe(triggers: Mapping[str, list[float]]) -> None:
@@ -222,3 +242,8 @@ class ServiceWatch:
         for times in triggers.values():
             for at in times:
                 metrics.PROGRAMMING_DURATION.observe(max(0.0, now - at))
+
+
+def all_targets(ports: Iterable[ServicePort]) -> set[Target]:
+    """The ready endpoints of the ports, in use or held."""
+    return {e.target for port in ports for e in port.endpoints if e.ready}
