@@ -1,0 +1,35 @@
+"""RFC 7386 merge patch: maps merge, null deletes, everything else replaces."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from services.apiserver.patch.errors import bad_patch
+
+_NOT_AN_OBJECT = (
+    "couldn't get version/kind; json parse error: json: cannot unmarshal {} into Go value of type struct "
+    '{{ APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }}'
+)
+
+
+def apply(current: dict[str, Any], patch: Any) -> dict[str, Any]:
+    """The merged object. Raises Invalid (field "patch") for a patch that is not an object."""
+    if not isinstance(patch, dict):
+        kind = "array" if isinstance(patch, list) else "string" if isinstance(patch, str) else "number"
+        raise bad_patch(orjson.dumps(patch).decode(), _NOT_AN_OBJECT.format(kind))
+    return merge(current, patch)
+
+
+def merge(target: Any, patch: dict[str, Any]) -> dict[str, Any]:
+    """A new map; neither argument changes."""
+    merged = dict(target) if isinstance(target, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            merged.pop(key, None)
+        elif isinstance(value, dict):
+            merged[key] = merge(merged.get(key), value)
+        else:
+            merged[key] = value
+    return merged
