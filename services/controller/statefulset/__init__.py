@@ -1,0 +1,1 @@
+"""StatefulSet: numbered pods with names and volumes that stay, changed in order."""
