@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+from tillerman.cluster import prefork
 from tillerman.cluster.layout import Plan, ProcessPlan
 from tillerman.cluster.network import hold_slot
 from tillerman.cluster.processes import Identity, end, read_pid, write_pid
@@ -27,6 +28,8 @@ class Supervisor:
         self.folder = folder
         self.plan = plan
         self.identities: dict[str, Identity] = {}
+        # Kept, since a Popen that is dropped waits for its process itself.
+        self.children: dict[int, subprocess.Popen[bytes]] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
         """Returns when stop is set and every process has ended."""
@@ -53,9 +56,10 @@ class Supervisor:
                 await gone(adopted.pid)
                 self.say(f"{process.name}: pid {adopted.pid} ended")
             else:
-                child = self.spawn(process)
-                code = await asyncio.shield(wait_for(child))
-                self.say(f"{process.name}: pid {child.pid} ended with {code}")
+                pid = self.spawn(process)
+                code = await asyncio.shield(wait_for(pid))
+                self.children.pop(pid, None)
+                self.say(f"{process.name}: pid {pid} ended with {code}")
             if time.monotonic() - began >= STEADY_SECONDS:
                 delay = 0.0
             if delay:
@@ -63,22 +67,32 @@ class Supervisor:
                 await asyncio.sleep(delay)
             delay = min(MAX_DELAY, delay * 2 or FIRST_DELAY)
 
-    def spawn(self, process: ProcessPlan) -> "subprocess.Popen[bytes]":
-        with (self.folder / "logs" / f"{process.name}.log").open("ab") as log:
+    def spawn(self, process: ProcessPlan) -> int:
+        """Starts the process; returns its pid."""
+        log = self.folder / "logs" / f"{process.name}.log"
+        if prefork.possible(process.argv):
+            pid = prefork.spawn(process.argv, env=process.env, cwd=self.folder, log=log)
+        else:
+            pid = self.execute(process, log)
+        if identity := Identity.of(pid):
+            self.identities[process.name] = identity
+            write_pid(self.pid_file(process.name), identity)
+        self.say(f"{process.name}: started pid {pid}")
+        return pid
+
+    def execute(self, process: ProcessPlan, log: Path) -> int:
+        with log.open("ab") as output:
             child = subprocess.Popen(
                 process.argv,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=output,
+                stderr=output,
                 env={**os.environ, **process.env},
                 cwd=self.folder,
                 start_new_session=True,
             )
-        if identity := Identity.of(child.pid):
-            self.identities[process.name] = identity
-            write_pid(self.pid_file(process.name), identity)
-        self.say(f"{process.name}: started pid {child.pid}")
-        return child
+        self.children[child.pid] = child
+        return child.pid
 
     def pid_file(self, name: str) -> Path:
         return self.folder / "run" / f"{name}.pid"
@@ -87,9 +101,11 @@ class Supervisor:
         print(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}", flush=True)
 
 
-async def wait_for(child: "subprocess.Popen[bytes]") -> int:
-    await gone(child.pid)
-    return child.wait()
+async def wait_for(pid: int) -> int:
+    """The exit code of a child; negative for a signal."""
+    await gone(pid)
+    _, status = os.waitpid(pid, 0)  # noqa: ASYNC222 - it has ended
+    return os.waitstatus_to_exitcode(status)
 
 
 async def gone(pid: int) -> None:

@@ -171,6 +171,8 @@ def start_supervisor(folder: Path) -> None:
             stdout=log,
             stderr=log,
             cwd=folder,
+            # Services are copies of the supervisor: what the C library reads at the start must be there already.
+            env={**os.environ, **roles.SERVICE_ENV},
             start_new_session=True,
         )
 
