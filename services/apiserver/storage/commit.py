@@ -22,7 +22,11 @@ from tillerman.pb.etcd import kv_pb2, rpc_pb2
 
 MAX_OPERATIONS = 120
 MAX_BYTES = 1_000_000
-MAX_IN_FLIGHT = 2
+MAX_IN_FLIGHT = 1
+# Seconds between the starts of two transactions per write of the last one: Python pays for each call to etcd, so under load
+# it is worth a moment to gather more writes. A single client never waits this long.
+SPACING = 0.0005
+MAX_SPACING = 0.002
 
 
 @dataclass(slots=True, eq=False)
@@ -60,6 +64,7 @@ class GroupCommitter:
         self._max_in_flight = max_in_flight
         self._waiting: deque[_Pending] = deque()
         self._in_flight = 0
+        self._earliest = 0.0
         self._keys_in_flight: set[bytes] = set()
         self._pump_scheduled = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -85,14 +90,21 @@ class GroupCommitter:
 
     def _pump(self) -> None:
         self._pump_scheduled = False
+        loop = asyncio.get_running_loop()
         while self._waiting and self._in_flight < self._max_in_flight:
+            now = loop.time()
+            if now < self._earliest and len(self._waiting) < MAX_OPERATIONS:
+                self._pump_scheduled = True
+                loop.call_at(self._earliest, self._pump)
+                return
             batch = self._take_batch()
             if not batch:
                 return
             self._in_flight += 1
+            self._earliest = now + min(SPACING * len(batch), MAX_SPACING)
             keys = {pending.write.key for pending in batch}
             self._keys_in_flight |= keys
-            task = asyncio.get_running_loop().create_task(self._commit(batch), name="group-commit")
+            task = loop.create_task(self._commit(batch), name="group-commit")
             self._tasks.add(task)
             task.add_done_callback(partial(self._committed, keys))
 
@@ -100,7 +112,8 @@ class GroupCommitter:
         self._tasks.discard(task)
         self._keys_in_flight -= keys
         self._in_flight -= 1
-        self._pump()
+        if not self._pump_scheduled:
+            self._pump()
 
     def _take_batch(self) -> list[_Pending]:
         batch: list[_Pending] = []

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 
 from services.apiserver.storage.commit import GroupCommitter, Outcome, Write
 from services.apiserver.storage.errors import LeaseNotFound, RequestTooLarge
@@ -17,6 +18,8 @@ from services.apiserver.storage.leases import SharedLeases
 from tillerman.pb.etcd import kv_pb2, rpc_pb2
 
 DEFAULT_MAX_BYTES = 1_500_000
+# Seconds between the starts of two revision checks; a single client's reads are further apart.
+CONFIRM_SPACING = 0.0005
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,8 @@ class Store:
         self.leases = SharedLeases(client.lease_grant)
         self._committer = GroupCommitter(client)
         self._max_bytes = max_bytes
-        self._confirming: asyncio.Future[int] | None = None
+        self._confirming: asyncio.Task[int] | None = None
+        self._confirm_at = 0.0
         self._next_confirm: asyncio.Future[int] | None = None
 
     async def close(self) -> None:
@@ -81,28 +85,35 @@ class Store:
 
         Callers share reads: those that come while one read is under way wait for the one that starts after it.
         """
-        if self._confirming is None:
-            self._confirming = asyncio.ensure_future(self._read_revision())
-            self._confirming.add_done_callback(self._confirmed)
-            return await asyncio.shield(self._confirming)
         if self._next_confirm is None:
-            self._next_confirm = asyncio.get_running_loop().create_future()
+            loop = asyncio.get_running_loop()
+            self._next_confirm = loop.create_future()
+            if self._confirming is None:
+                loop.call_at(self._confirm_at, self._confirm)
         return await asyncio.shield(self._next_confirm)
 
-    def _confirmed(self, _task: asyncio.Future[int]) -> None:
-        self._confirming = None
+    def _confirm(self) -> None:
+        """Starts the read that everybody who waits now shares."""
         waiting, self._next_confirm = self._next_confirm, None
-        if waiting is not None:
-            self._confirming = asyncio.ensure_future(self._read_revision())
-            self._confirming.add_done_callback(self._confirmed)
-            self._confirming.add_done_callback(lambda done: _copy(done, waiting))
+        if waiting is None:
+            return
+        loop = asyncio.get_running_loop()
+        self._confirm_at = loop.time() + CONFIRM_SPACING
+        self._confirming = loop.create_task(self._read_revision(), name="confirm-revision")
+        self._confirming.add_done_callback(partial(self._confirmed, waiting))
+
+    def _confirmed(self, waiting: asyncio.Future[int], done: asyncio.Task[int]) -> None:
+        self._confirming = None
+        _copy(done, waiting)
+        if self._next_confirm is not None:
+            asyncio.get_running_loop().call_at(self._confirm_at, self._confirm)
 
     async def _read_revision(self) -> int:
         response = await self.client.range(rpc_pb2.RangeRequest(key=b"\0", limit=1, keys_only=True))
         return response.header.revision
 
 
-def _copy(done: asyncio.Future[int], waiting: asyncio.Future[int]) -> None:
+def _copy(done: asyncio.Task[int], waiting: asyncio.Future[int]) -> None:
     if waiting.done():
         if not done.cancelled():
             done.exception()
