@@ -1,5 +1,6 @@
 """What a service tells of its calls to the API server: metrics, and a log line when the server goes and comes."""
 
+import asyncio
 from time import monotonic
 from typing import Any
 
@@ -15,6 +16,9 @@ REQUESTS = Counter(
 )
 DURATION = Histogram("rest_client_request_duration_seconds", "How long calls to the API server took.", ["method"])
 
+# Seconds after the start in which an API server that is not there yet is nothing to talk about.
+_PATIENCE = 3.0
+
 
 def observe_call(method: str, resource: str, code: str, seconds: float) -> None:
     """A resource.Observer."""
@@ -23,7 +27,11 @@ def observe_call(method: str, resource: str, code: str, seconds: float) -> None:
 
 
 async def follow_connection(client: Client, log: Any, *, servers: list[str]) -> None:
-    """Logs each loss of the API server once, with gRPC's reason, and its return. Runs until cancelled."""
+    """Logs each loss of the API server once, with gRPC's reason, and its return. Runs until cancelled.
+
+    Services and API server that start together find each other without a word, unless it takes long.
+    """
+    await asyncio.sleep(_PATIENCE)
     channel = client.channel
     state = channel.get_state()
     lost_at = 0.0
