@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from services.kubelet.runtime.docker_engine import Engine
-from services.kubelet.runtime.docker_spec import is_reference, split_reference
 from services.kubelet.runtime.interface import (
     ImageState,
     InvalidImageName,
@@ -14,6 +13,7 @@ from services.kubelet.runtime.interface import (
     RegistryAuth,
     RuntimeFailure,
 )
+from services.kubelet.runtime.references import is_reference, split_reference
 
 
 class DockerImages:

@@ -19,10 +19,6 @@ KIND_SANDBOX = "sandbox"
 KIND_CONTAINER = "container"
 _LOG_CONFIG = {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "5"}}
 _PROPAGATION = {"": "rprivate", "None": "rprivate", "HostToContainer": "rslave", "Bidirectional": "rshared"}
-_REFERENCE = re.compile(
-    r"^(?:(?:[a-zA-Z0-9.-]+|\[[0-9a-fA-F:]+\])(?::[0-9]+)?/)?[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
-    r"(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*(?::[\w][\w.-]{0,127})?(?:@[a-z0-9+._-]+:[0-9a-fA-F]{32,})?$"
-)
 
 
 def sandbox_name(pod: PodIdentity, attempt: int) -> str:
@@ -238,22 +234,6 @@ def timestamp(text: str) -> float:
     seconds = datetime.fromisoformat(whole[:19]).replace(tzinfo=UTC).timestamp()
     digits = re.match(r"\d*", rest)
     return seconds + (float(f"0.{digits.group()}") if digits and digits.group() else 0.0)
-
-
-def is_reference(reference: str) -> bool:
-    """Whether an image name can be parsed at all."""
-    return bool(_REFERENCE.match(reference))
-
-
-def split_reference(reference: str) -> tuple[str, str]:
-    """("registry:5000/app", "1") or ("app", "sha256:…"); no tag means latest."""
-    if "@" in reference:
-        name, _, digest = reference.partition("@")
-        head, _, last = name.rpartition("/")
-        return (f"{head}/" if head else "") + last.split(":")[0], digest
-    head, _, last = reference.rpartition("/")
-    name, _, tag = last.partition(":")
-    return (f"{head}/" if head else "") + name, tag or "latest"
 
 
 def _pod_labels(pod: PodIdentity) -> dict[str, str]:
