@@ -32,6 +32,8 @@ async def bootstrap(registry: Registry, *, first_ip: str, advertise: str, https_
     await _service(registry, first_ip, https_port)
     if https_port:
         await _endpoints(registry, advertise, https_port)
+    # Whoever is let in after this finds the roles in the caches.
+    await registry.reader.confirm()
 
 
 async def _namespace(registry: Registry, name: str) -> None:

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from services.apiserver.patch.dispatch import apply_patch
 from services.apiserver.registry.context import Context
 from services.apiserver.registry.resource import Resource
 from services.apiserver.registry.writing import Writer, Written
 from tillerman.api import codec
 from tillerman.api.status import bad_request, conflict
-
-try:
-    from services.apiserver import patch as patches
-except ImportError:
-    from services.apiserver.registry import interim as patches  # type: ignore[no-redef]
 
 APPLY = "application/apply-patch+yaml"
 
@@ -39,7 +35,7 @@ class Patcher:
         async def apply(old: Any) -> Any:
             current = codec.to_dict(old)
             version = current.get("metadata", {}).get("resourceVersion", "")
-            patched = patches.apply_patch(patch_type, current, patch, resource.info)
+            patched = apply_patch(patch_type, current, patch, resource.info)
             wanted = (patched.get("metadata") or {}).get("resourceVersion", "")
             if wanted and wanted != version:
                 raise conflict(resource.name, name, resource.group)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from services.apiserver import strategy
 from services.apiserver.cache.entry import Entry, Framer, ProtoFramer
 from services.apiserver.cache.fields import extractor
 from services.apiserver.cache.hub import CacheHub
@@ -12,11 +13,6 @@ from services.apiserver.cache.resource import ResourceCache
 from tillerman.api import envelope
 from tillerman.api.scheme import ResourceInfo
 from tillerman.api.status import Cause
-
-try:
-    from services.apiserver import strategy
-except ImportError:
-    from services.apiserver.registry import interim as strategy  # type: ignore[no-redef]
 
 # Resources whose delete answers with the object rather than with a Status.
 OWN_DELETED = frozenset(

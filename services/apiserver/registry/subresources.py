@@ -6,6 +6,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from services.apiserver.patch.dispatch import apply_patch
 from services.apiserver.registry.context import Context
 from services.apiserver.registry.reading import Reader
 from services.apiserver.registry.registry import BaseSubresource, Target
@@ -15,11 +16,6 @@ from tillerman.api import codec, selectors, times
 from tillerman.api.meta import set_condition
 from tillerman.api.status import bad_request, conflict, invalid, invalid_value, not_supported, required
 from tillerman.pb.k8s import autoscaling_v1_pb2, core_v1_pb2, meta_v1_pb2
-
-try:
-    from services.apiserver import patch as patches
-except ImportError:
-    from services.apiserver.registry import interim as patches  # type: ignore[no-redef]
 
 
 class Binding(BaseSubresource):
@@ -127,7 +123,7 @@ class Scale(BaseSubresource):
         self, resource: Resource, target: Target, patch_type: str, patch: bytes, context: Context
     ) -> Message:
         def patched(current: autoscaling_v1_pb2.Scale) -> Any:
-            content = patches.apply_patch(patch_type, codec.to_dict(current), patch, resource.info)
+            content = apply_patch(patch_type, codec.to_dict(current), patch, resource.info)
             try:
                 return codec.from_dict(content, autoscaling_v1_pb2.Scale)
             except codec.DecodeError as error:

@@ -23,8 +23,8 @@ from tillerman.pb.etcd import kv_pb2, rpc_pb2
 MAX_OPERATIONS = 120
 MAX_BYTES = 1_000_000
 MAX_IN_FLIGHT = 1
-# Seconds between the starts of two transactions per write of the last one: Python pays for each call to etcd, so under load
-# it is worth a moment to gather more writes. A single client never waits this long.
+# Seconds between the starts of two transactions per write of the last one: Python pays for each call to etcd, so
+# under load it is worth a moment to gather more writes. A single client never waits this long.
 SPACING = 0.0005
 MAX_SPACING = 0.002
 
