@@ -113,6 +113,8 @@ def _words(content: str) -> list[str]:
         if letter == " " and content[at:i].strip() and content[at:i].count("[") == content[at:i].count("]"):
             words.append(content[at:i].strip())
             at = i
+    if content[at:].strip():
+        words.append(content[at:].strip())
     return words
 
 

@@ -14,7 +14,7 @@ from tillerman.pb.k8s import resource_pb2
 Style = Literal["DecimalSI", "BinarySI", "DecimalExponent"]
 QuantityLike = str | int | float | resource_pb2.Quantity
 
-_SHAPE: Final = re.compile(r"([+-]?)(\d*)(?:\.(\d*))?([eEinumkKMGTP]*[-+]?\d*)")
+_SHAPE: Final = re.compile(r"([+-]?)(\d*)(?:\.(\d*))?([eEinumkKMGTP]*[-+]?\d*)", re.ASCII)
 BAD_SHAPE: Final = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
 BAD_SUFFIX: Final = "unable to parse quantity's suffix"
 BAD_NUMBER: Final = "unable to parse numeric part of quantity"

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
-from importlib.resources import files
+from pathlib import Path
 from typing import Any, Final
 
 from google.protobuf.message import Message
@@ -284,4 +284,4 @@ class Scheme:
 
 
 _MODULES: Final = {package: module for module, package in PACKAGES.values()}
-SCHEME: Final = Scheme(_read_table(json.loads(files("tillerman.api").joinpath("resources.json").read_bytes())))
+SCHEME: Final = Scheme(_read_table(json.loads(Path(__file__).with_name("resources.json").read_bytes())))

@@ -265,6 +265,7 @@ def table_writer(maker: RowMaker, query: Query, view: View, *, prefixed: bool) -
         label_columns=view.label_columns,
         name_prefix=f"{query.kind.qualified}/" if prefixed or view.show_kind else "",
         with_event=view.output_watch_events,
+        write=sys.stdout.write,
     )
 
 
@@ -281,11 +282,11 @@ async def show_tables(session: Session, found: list[tuple[Query, list[Anything]]
 def show_documents(found: list[tuple[Query, list[Anything]]], view: View) -> None:
     form, _, argument = view.output.partition("=")
     if form == "name":
-        for query, objects in found:
-            for obj in objects:
-                click.echo(f"{query.kind.qualified}/{metadata_of(obj).get('name', '')}")
+        for query, items in found:
+            for item in items:
+                click.echo(f"{query.kind.qualified}/{metadata_of(item).get('name', '')}")
         return
-    objects = [as_dict(obj) for _, items in found for obj in items]
+    objects: list[dict[str, Any]] = [as_dict(obj) for _, items in found for obj in items]
     if not view.show_managed_fields:
         objects = [without_managed_fields(obj) for obj in objects]
     if form == "custom-columns":

@@ -1,6 +1,5 @@
 """How `get` writes objects: tables, json, yaml, names, JSONPath, custom columns."""
 
-import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -116,7 +115,7 @@ class TableWriter:
         label_columns: Sequence[str] = (),
         name_prefix: str = "",
         with_event: bool = False,
-        write: Callable[[str], Any] = sys.stdout.write,
+        write: Callable[[str], Any],
     ) -> None:
         self._maker = maker
         self._with_namespace, self._show_labels, self._label_columns = with_namespace, show_labels, label_columns
