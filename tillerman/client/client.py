@@ -7,8 +7,9 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from tillerman.client.batch import BatchOp
+from tillerman.client.calls import Caller
 from tillerman.client.channel import ClientConfig, open_channel
-from tillerman.client.resource import Caller, ListResult, ResourceClient, WatchEvent
+from tillerman.client.resource import ListResult, ResourceClient, WatchEvent
 from tillerman.client.typed import TypedEncoding
 from tillerman.pb.api import objects_pb2 as pb
 

@@ -6,7 +6,7 @@ from typing import Protocol
 import grpc
 import grpc.aio
 
-from tillerman.client.resource import translated_errors
+from tillerman.client.calls import translated_errors
 from tillerman.pb.api import pods_pb2 as pb
 
 
