@@ -59,12 +59,13 @@ class Pipe(asyncio.Protocol):
 
 
 class Front(Pipe):
-    """The client's side: reads nothing until a backend has accepted."""
+    """The client's side: reads nothing until a backend has accepted; what uvloop hands on all the same is kept."""
 
     def __init__(self, relay: "TcpRelay") -> None:
         super().__init__()
         self._relay = relay
         self._connecting: asyncio.Task[None] | None = None
+        self._early = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -73,6 +74,18 @@ class Front(Pipe):
         self._relay.fronts.add(self)
         metrics.CONNECTIONS.labels("TCP").inc()
         self._connecting = asyncio.get_running_loop().create_task(self._connect(), name="proxy-connect")
+
+    def data_received(self, data: bytes) -> None:
+        if self.peer is None:
+            self._early += data
+        else:
+            super().data_received(data)
+
+    def eof_received(self) -> bool:
+        if self.peer is None:
+            self._ended = True
+            return True
+        return super().eof_received()
 
     async def _connect(self) -> None:
         transport, loop = self.transport, asyncio.get_running_loop()
@@ -94,6 +107,11 @@ class Front(Pipe):
             no_delay(transport)
             if back.transport is not None:
                 no_delay(back.transport)
+                if self._early:
+                    back.transport.write(self._early)
+                    self._early = b""
+                if self._ended:
+                    back.transport.write_eof()
             transport.resume_reading()
             return
         # No backend took it: a reset, which is what the client would have got from the backend itself.
