@@ -73,6 +73,15 @@ def load_documents(text: str) -> list[dict[str, Any]]:
     return out
 
 
+def parse_document(text: bytes) -> Any:
+    """One YAML or JSON document as JSON values, whatever it is. Raises DecodeError."""
+    try:
+        return yaml.load(text, Loader=_ManifestLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as e:
+        reason = _one_line(e) if isinstance(e, yaml.YAMLError) else str(e)
+        raise DecodeError([f"error converting YAML to JSON: {reason}"]) from None
+
+
 def _load_yaml(text: str) -> list[Any]:
     try:
         return list(yaml.load_all(text, Loader=_ManifestLoader))
