@@ -178,6 +178,7 @@ class PodManager:
         self._tasks.pop(uid, None)
         self._statuses.forget(uid)
         metrics.DESIRED_PODS.set(len(self.workers))
+        self._count()
 
     def _updated(self, old: core.Pod, new: core.Pod) -> None:
         if old.metadata.uid != new.metadata.uid:

@@ -77,7 +77,7 @@ def create(options: Options, folder: Path, say: Callable[[str], None]) -> Plan:
         node_ip="127.0.0.1" if loopback else network.primary_address(),
         etcd_binary=etcd_binary,
         log_level=options.log_level,
-        process_image_path=options.process_image_path,
+        process_image_path=",".join(os.path.abspath(p) for p in options.process_image_path.split(",") if p),
     )
     for part in ("pki", "run", "logs", "etcd", "kubelet"):
         (folder / part).mkdir(parents=True, exist_ok=True)

@@ -296,7 +296,8 @@ class ProcessRuntime:
         name = signal_name or str(spec.get("stop_signal", "SIGTERM"))
         number = getattr(signal, name if name.startswith("SIG") else f"SIG{name}", signal.SIGTERM)
         try:
-            os.killpg(pid, number)
+            # As with a container's process 1: the others learn of it from that one, or are ended after it.
+            os.kill(pid, number)
         except ProcessLookupError:
             return
 
