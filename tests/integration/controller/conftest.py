@@ -87,8 +87,12 @@ class FakeNodes:
                 moment = now()
                 lease.spec.renewTime.seconds, lease.spec.renewTime.nanos = moment.seconds, moment.nanos
                 try:
+                    lease.metadata.resourceVersion = (
+                        await leases.get(name, "kube-node-lease")
+                    ).metadata.resourceVersion
                     await leases.update(lease)
                 except StatusError:
+                    lease.metadata.ClearField("resourceVersion")
                     with contextlib.suppress(StatusError):
                         await leases.create(lease)
             await asyncio.sleep(1.0)
