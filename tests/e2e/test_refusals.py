@@ -56,7 +56,7 @@ CASES = {
     ),
     "5 MB": (
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "bad"}, "data": {"k": "x" * 5_000_000}},
-        ["ConfigMap \"bad\"", "Too long: must have at most 1048576 bytes"],
+        ['ConfigMap "bad"', "Too long: must have at most 1048576 bytes"],
     ),
 }
 

@@ -216,10 +216,10 @@ def met(obj: Object, condition: str) -> bool:
             for c in obj.get("status", {}).get("conditions", [])
         )
     if kind == "jsonpath":
-        from tillerman.cli.jsonpath import evaluate
+        from tillerman.api.jsonpath import render
 
         path, _, value = rest.rpartition("=")
-        return evaluate(path or rest, obj) == value if path else bool(evaluate(rest, obj))
+        return render(path or rest, obj) == value if path else bool(render(rest, obj))
     raise ValueError(f"unrecognized condition: {condition!r}: condition=NAME, delete or jsonpath=PATH=VALUE")
 
 

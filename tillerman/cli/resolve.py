@@ -166,7 +166,7 @@ async def check_manifest(session: Session, name: str, obj: Object, *, validate: 
     elif kind.namespaced and session.explicit_namespace and metadata["namespace"] != session.namespace:
         raise ValueError(
             f'{about} in "{name}": the namespace from the provided object "{metadata["namespace"]}" does not match the '
-            f'namespace "{session.namespace}". You must pass \'--namespace={metadata["namespace"]}\' to perform this '
+            f"namespace \"{session.namespace}\". You must pass '--namespace={metadata['namespace']}' to perform this "
             "operation."
         )
     if validate and is_built_in(kind):
