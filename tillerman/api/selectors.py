@@ -197,9 +197,6 @@ def from_map(labels: Mapping[str, str]) -> LabelSelector:
     return LabelSelector(tuple(Requirement(key, "=", (value,)) for key, value in sorted(labels.items())))
 
 
-from_labels = from_map
-
-
 @dataclass(frozen=True, slots=True)
 class FieldSelector:
     """A conjunction of (path, "=" or "!=", value)."""

@@ -91,9 +91,6 @@ def no_such_path() -> StatusError:
     return make(404, "NotFound", "the server could not find the requested resource")
 
 
-path_not_found = no_such_path
-
-
 def already_exists(resource: str, name: str, group: str = "") -> StatusError:
     message = f'{qualified(resource, group)} "{name}" already exists'
     return make(409, "AlreadyExists", message, name=name, group=group, kind=resource)

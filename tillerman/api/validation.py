@@ -190,10 +190,6 @@ def is_env_name(text: str) -> list[str]:
     return errors
 
 
-is_config_map_key = is_config_key
-is_env_var_name = is_env_name
-
-
 def is_ip(text: str) -> list[str]:
     try:
         ipaddress.ip_address(text)
