@@ -22,7 +22,7 @@ VERBS = {
     "diff": "tillerman.cli.apply:diff",
     "get": "tillerman.cli.get:get",
     "describe": "tillerman.cli.describe:describe",
-    "events": "tillerman.cli.get:events",
+    "events": "tillerman.cli.events:events",
     "explain": "tillerman.cli.explain:explain",
     "scale": "tillerman.cli.change:scale",
     "set": "tillerman.cli.change:set_",
@@ -43,9 +43,9 @@ VERBS = {
     "uncordon": "tillerman.cli.nodes:uncordon",
     "drain": "tillerman.cli.nodes:drain",
     "taint": "tillerman.cli.nodes:taint",
-    "api-resources": "tillerman.cli.get:api_resources",
-    "version": "tillerman.cli.get:version",
-    "cluster-info": "tillerman.cli.get:cluster_info",
+    "api-resources": "tillerman.cli.server_info:api_resources",
+    "version": "tillerman.cli.server_info:version",
+    "cluster-info": "tillerman.cli.server_info:cluster_info",
     "completion": "tillerman.cli.completion:completion",
 }
 GLOBAL_OPTIONS_WITH_VALUE = ("-n", "--namespace", "--kubeconfig", "--context")
