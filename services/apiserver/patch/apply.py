@@ -79,7 +79,8 @@ def apply(
     who = Manager.of(manager, APPLY, api_version)
     previous = managers.entries[who].fields if who in managers.entries else EMPTY
     updated = managers.copy()
-    updated.entries[who] = Owned(fields_of(applied, types) - STRIPPED, api_version, time)
+    # The fields that the server owns count here too, so that they keep metadata from being taken for given up.
+    updated.entries[who] = Owned(fields_of(applied, types), api_version, time)
     wanted = merge(before, {k: v for k, v in applied.items() if v is not None}, types)
     wanted = _prune(wanted, types, previous, updated)
     difference = compare(before, wanted, types)

@@ -83,40 +83,8 @@ class Deduced:
 
 DEDUCED = Deduced()
 
-# Structs that Kubernetes declares to be one value: references and selectors mostly.
-_CORE = "k8s.io.api.core.v1."
-_ATOMIC_STRUCTS = {
-    "k8s.io.apimachinery.pkg.apis.meta.v1.LabelSelector",
-    "k8s.io.api.autoscaling.v1.CrossVersionObjectReference",
-    "k8s.io.api.discovery.v1.EndpointPort",
-    "k8s.io.api.networking.v1.ServiceBackendPort",
-    "k8s.io.api.rbac.v1.RoleRef",
-    "k8s.io.api.rbac.v1.Subject",
-    *(
-        _CORE + name
-        for name in (
-            "ConfigMapKeySelector",
-            "EndpointAddress",
-            "EndpointPort",
-            "FileKeySelector",
-            "LocalObjectReference",
-            "NodeSelector",
-            "NodeSelectorTerm",
-            "ObjectFieldSelector",
-            "ObjectReference",
-            "ResourceFieldSelector",
-            "ScopeSelector",
-            "SecretKeySelector",
-            "SecretReference",
-            "TopologySelectorTerm",
-            "TypedLocalObjectReference",
-        )
-    ),
-    *(
-        f"k8s.io.api.admissionregistration.v1.{name}"
-        for name in ("MatchResources", "NamedRuleWithOperations", "ParamKind", "ParamRef", "Variable")
-    ),
-}
+# Structs that are one value wherever they stand; fields say so themselves (struct_type) where only they are.
+_ATOMIC_STRUCTS = ("k8s.io.apimachinery.pkg.apis.meta.v1.LabelSelector",)
 _RAW = "k8s.io.apimachinery.pkg.runtime.RawExtension"
 _JSON = "k8s.io.apiextensions_apiserver.pkg.apis.apiextensions.v1.JSON"
 _STRING = Simple("scalar", scalar="string")

@@ -25,7 +25,7 @@ _SCOPES = ("*", "Cluster", "Namespaced")
 def _validate(configuration: Any) -> list[Cause]:
     causes: list[Cause] = []
     names: set[str] = set()
-    for index, webhook in enumerate(configuration.webhooks):
+    for index, webhook in enumerate(configuration.Webhooks):
         path = f"webhooks[{index}]"
         causes += _webhook(path, webhook)
         if webhook.name in names:

@@ -175,12 +175,27 @@ def _validate_stateful_set(stateful_set: Any) -> list[Cause]:
         causes.append(invalid("spec.podManagementPolicy", spec.podManagementPolicy, detail))
     causes += _stateful_set_strategy("spec.updateStrategy", spec.updateStrategy)
     causes += non_negative("spec.replicas", spec.replicas) + non_negative("spec.minReadySeconds", spec.minReadySeconds)
-    causes += selector_of_template("spec", spec, kind="statefulset") + _template("spec.template", spec)
+    causes += selector_of_template("spec", spec, kind="statefulset")
+    causes += _template("spec.template", _with_claims(spec))
     for index, claim in enumerate(spec.volumeClaimTemplates):
         # A claim without access modes or size is refused when it is made, not here.
         if claim.spec.accessModes and claim.spec.resources.requests:
             causes += claim_spec(f"spec.volumeClaimTemplates[{index}].spec", claim.spec)
     return causes
+
+
+def _with_claims(spec: Any) -> Any:
+    """The spec with each claim template as a volume of the pods, as it will be."""
+    if not spec.volumeClaimTemplates:
+        return spec
+    full = apps.StatefulSetSpec()
+    full.template.CopyFrom(spec.template)
+    present = {volume.name for volume in spec.template.spec.volumes}
+    for claim in spec.volumeClaimTemplates:
+        name = claim.metadata.name
+        if name and name not in present:
+            full.template.spec.volumes.add(name=name).volumeSource.persistentVolumeClaim.claimName = name
+    return full
 
 
 def _stateful_set_strategy(path: str, strategy: Any) -> list[Cause]:

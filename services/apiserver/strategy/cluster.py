@@ -14,6 +14,7 @@ from services.apiserver.strategy.causes import (
     qualified_name,
     required,
 )
+from services.apiserver.strategy.equality import semantically_equal
 from services.apiserver.strategy.kind import Kind
 from services.apiserver.strategy.metadata import finalizer_name
 from services.apiserver.strategy.names import dns_label
@@ -73,7 +74,8 @@ def _validate_node(node: Any) -> list[Cause]:
     for index, cidr in enumerate(cidrs):
         if parse_cidr(cidr) is None:
             causes.append(invalid(f"spec.podCIDRs[{index}]", cidrs, "must be valid CIDR"))
-    if len(cidrs) > 1:
+    # A node that is stored already has what it has.
+    if len(cidrs) > 1 and not node.metadata.resourceVersion:
         families = [network.version for network in map(parse_cidr, cidrs) if network is not None]
         if len(cidrs) > 2 or len(set(families)) < len(families):
             detail = "may specify no more than one CIDR for each IP family"
@@ -116,7 +118,29 @@ def _validate_node_update(new: Any, old: Any) -> list[Cause]:
     if old.spec.providerID and old.spec.providerID != new.spec.providerID:
         detail = "node updates may not change providerID except from \"\" to valid"
         causes.append(forbidden("spec.providerID", detail))
+    changed = core.Node()
+    changed.spec.CopyFrom(new.spec)
+    for field in ("taints", "unschedulable", "configSource"):
+        _copy(changed.spec, old.spec, field)
+    if not old.spec.podCIDRs:
+        changed.spec.podCIDR = old.spec.podCIDR
+        del changed.spec.podCIDRs[:]
+    if not old.spec.providerID:
+        changed.spec.providerID = old.spec.providerID
+    if not semantically_equal(changed.spec, old.spec):
+        detail = "node updates may only change labels, taints, or capacity"
+        causes.append(forbidden("[]", detail))
     return causes
+
+
+def _copy(target: Any, source: Any, field: str) -> None:
+    target.ClearField(field)
+    part = type(source)()
+    part.CopyFrom(source)
+    for other, _ in part.ListFields():
+        if other.name != field:
+            part.ClearField(other.name)
+    target.MergeFrom(part)
 
 
 def _validate_node_status(new: Any, old: Any) -> list[Cause]:

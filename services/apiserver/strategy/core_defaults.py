@@ -20,8 +20,7 @@ VALUES: dict[Any, dict[str, Any]] = {
 }
 
 
-def _service(service: Any) -> None:
-    spec = service.spec
+def _service(spec: Any) -> None:
     if spec.sessionAffinity == "None":
         spec.ClearField("sessionAffinityConfig")
     elif spec.sessionAffinity == "ClientIP":
@@ -98,7 +97,7 @@ def _limit_range_item(item: Any) -> None:
 
 
 RULES: dict[Any, Callable[[Any], None]] = {
-    core.Service: _service,
+    core.ServiceSpec: _service,
     core.Secret: _secret,
     core.ReplicationController: _replication_controller,
     core.Namespace: _namespace,

@@ -46,7 +46,6 @@ def prepare_for_create(obj: Any) -> None:
     meta.ClearField("deletionTimestamp")
     meta.ClearField("deletionGracePeriodSeconds")
     meta.ClearField("selfLink")
-    meta.ClearField("generation")
     if not rules.namespaced:
         meta.ClearField("namespace")
     if rules.generation:

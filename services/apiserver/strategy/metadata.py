@@ -66,15 +66,11 @@ def carry_over(new: Any, old: Any) -> None:
     meta, before = new.metadata, old.metadata
     if not meta.uid:
         meta.uid = before.uid
-    for field in ("creationTimestamp", "deletionTimestamp"):
-        if before.HasField(field) and (field == "deletionTimestamp" or not meta.HasField(field) or not meta.creationTimestamp.seconds):
-            getattr(meta, field).CopyFrom(getattr(before, field))
-    if not before.HasField("deletionTimestamp"):
-        meta.ClearField("deletionTimestamp")
-    if before.HasField("deletionGracePeriodSeconds"):
-        meta.deletionGracePeriodSeconds = before.deletionGracePeriodSeconds
-    else:
-        meta.ClearField("deletionGracePeriodSeconds")
+    # Whoever leaves these out means what they are; the first cannot even be asked to change.
+    meta.creationTimestamp.CopyFrom(before.creationTimestamp)
+    for field in ("deletionTimestamp", "deletionGracePeriodSeconds"):
+        if before.HasField(field) and not meta.HasField(field):
+            meta.MergeFrom(type(meta)(**{field: getattr(before, field)}))
     meta.ClearField("generation")
     if before.generation:
         meta.generation = before.generation

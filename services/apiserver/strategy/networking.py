@@ -137,8 +137,10 @@ def _backend(path: str, backend: Any) -> list[Cause]:
 
 def _typed_reference(path: str, reference: Any) -> list[Cause]:
     causes: list[Cause] = []
-    if reference.HasField("apiGroup") and reference.apiGroup:
-        causes += invalid_all(f"{path}.apiGroup", reference.apiGroup, dns_subdomain(reference.apiGroup))
+    # The two messages spell this field's name differently.
+    group = reference.aPIGroup if hasattr(reference, "aPIGroup") else reference.apiGroup
+    if group:
+        causes += invalid_all(f"{path}.apiGroup", group, dns_subdomain(group))
     for field in ("kind", "name"):
         value = getattr(reference, field)
         if not value:

@@ -31,6 +31,8 @@ _BAD_IP = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
 
 
 def _create(pod: Any) -> None:
+    # Debugging containers come only to a pod that runs, through their own subresource.
+    pod.spec.ClearField("ephemeralContainers")
     pod.status.phase = "Pending"
     pod.status.qosClass = qos_class(pod)
 
@@ -51,8 +53,6 @@ def _validate(pod: Any) -> list[Cause]:
                 if source.HasField("serviceAccountToken"):
                     path = f"spec.volumes[{index}].projected.sources[{position}].serviceAccountToken"
                     causes.append(forbidden(path, "must not be specified when serviceAccountName is not set"))
-    if pod.spec.ephemeralContainers and not pod.metadata.resourceVersion:
-        causes.append(forbidden("spec.ephemeralContainers", "cannot be set on create"))
     return causes
 
 

@@ -54,14 +54,17 @@ def volumes(path: str, entries: Iterable[Any]) -> tuple[dict[str, Any], list[Cau
     known: dict[str, Any] = {}
     for index, volume in enumerate(entries):
         where = f"{path}[{index}]"
-        causes += _pod_source(where, volume.volumeSource)
+        problems = _pod_source(where, volume.volumeSource)
         if not volume.name:
-            causes.append(required(f"{where}.name"))
-            continue
-        causes += invalid_all(f"{where}.name", volume.name, dns_label(volume.name))
+            problems.append(required(f"{where}.name"))
+        else:
+            problems += invalid_all(f"{where}.name", volume.name, dns_label(volume.name))
         if volume.name in known:
-            causes.append(duplicate(f"{where}.name", volume.name))
-        known[volume.name] = volume
+            problems.append(duplicate(f"{where}.name", volume.name))
+        causes += problems
+        # What is wrong cannot be mounted either.
+        if not problems:
+            known[volume.name] = volume
     return known, causes
 
 
