@@ -98,6 +98,8 @@ def make_backend(
         keeper = BridgeKeeper(
             network,
             comment=options.table,
+            cluster_dns=options.cluster_dns,
+            external_ips=lambda: [ip for port in watch.ports.values() for ip in port.external_ips],
             on_change=lambda netfilter: backend.configure(table_options(options, masquerade_pods=not netfilter)),
         )
         group.create_task(keeper.run(), name="bridge")

@@ -2,9 +2,11 @@
 
 - hairpin mode on every port, so that a pod's connection to its own Service may go back out where it came in;
 - route_localnet, so that NodePorts answer on 127.0.0.1 (the table's guard keeps everybody else off 127.0.0.0/8);
+- routes to Service addresses on a machine without a network, where the host's own connections to them would fail
+  before they reach the table;
 - a rule in Docker's DOCKER-USER chain, since Docker drops what is forwarded to its networks from outside.
 
-The first two vanish with the bridge; `remove_forward_rules` removes the rule. A netlink socket tells of new ports, so
+The first three vanish with the bridge; `remove_forward_rules` removes the rule. A netlink socket tells of new ports, so
 that a new pod's port is set up within milliseconds. One task runs `BridgeKeeper.run`.
 """
 
@@ -16,7 +18,7 @@ import shutil
 import socket
 import struct
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import structlog
@@ -81,14 +83,23 @@ def write(path: Path, value: str) -> None:
 
 
 class BridgeKeeper:
-    """`on_change` is called with bridge-netfilter's state at first and when it changes."""
+    """`on_change` is called with bridge-netfilter's state at first and when it changes. The /16 around `cluster_dns` is
+    taken for the range of cluster IPs."""
 
     def __init__(
-        self, cluster_cidr: ipaddress.IPv4Network, *, comment: str, on_change: Callable[[bool], object]
+        self,
+        cluster_cidr: ipaddress.IPv4Network,
+        *,
+        comment: str,
+        on_change: Callable[[bool], object],
+        cluster_dns: str = "",
+        external_ips: Callable[[], Iterable[str]] = tuple,
     ) -> None:
         self._cidr = cluster_cidr
         self._comment = comment
         self._on_change = on_change
+        self._cluster_dns = cluster_dns
+        self._external_ips = external_ips
         self._netfilter: bool | None = None
         self._forward_ok = False
 
@@ -103,6 +114,7 @@ class BridgeKeeper:
                 while True:
                     changed.clear()
                     self.sweep()
+                    await self._route_services()
                     if not self._forward_ok:
                         self._forward_ok = await asyncio.to_thread(allow_forwarding, self._cidr, self._comment)
                     try:
@@ -140,6 +152,38 @@ class BridgeKeeper:
             return
         for port in ports:
             write(NETWORKS / bridge / "brif" / port / "hairpin_mode", "1")
+
+    async def _route_services(self) -> None:
+        if not self._cluster_dns or is_routed(self._cluster_dns) or (bridge := pod_bridge(self._cidr)) is None:
+            return
+        wanted = [f"{self._cluster_dns}/16", *(f"{ip}/32" for ip in self._external_ips() if not is_routed(ip))]
+        networks = [str(ipaddress.IPv4Network(address, strict=False)) for address in wanted]
+        try:
+            await asyncio.to_thread(add_routes, bridge, networks)
+        except OSError as error:
+            log.warning("no route to Service addresses", error=str(error), networks=networks)
+
+
+def is_routed(address: str) -> bool:
+    """True when a packet to the address would leave this machine somewhere."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((address, 9))
+        except OSError:
+            return False
+    return True
+
+
+def add_routes(bridge: str, networks: Iterable[str]) -> None:
+    """Routes that end with the bridge. Raises OSError."""
+    from pyroute2 import IPRoute, NetlinkError
+
+    with IPRoute() as routes:
+        for network in networks:
+            try:
+                routes.route("replace", dst=network, oif=socket.if_nametoindex(bridge))
+            except NetlinkError as error:
+                raise OSError(error.code, f"{network} dev {bridge}: {error}") from error
 
 
 def forward_rules(cidr: ipaddress.IPv4Network, comment: str) -> list[list[str]]:
