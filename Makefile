@@ -16,6 +16,8 @@ $(BIN)/tiller: pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Tillerman needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Set PYTHON=…"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable .
+	@# Compiled once, so that every `tiller` and every service starts fast, also where Python may not write bytecode.
+	$(BIN)/python -m compileall -q tillerman services
 	@touch $@
 
 $(VENV)/.dev: $(BIN)/tiller pyproject.toml requirements.lock

@@ -33,14 +33,16 @@ def cluster(new_cluster: Callable[..., Cluster], first_app: str) -> Iterator[Clu
     cluster.down()
 
 
-def containers() -> set[str]:
-    names = docker("ps", "--filter", "label=io.kubernetes.container.name=steady", "--format", "{{.ID}}")
-    return set(names.split())
+def containers(cluster: Cluster) -> set[str]:
+    """The ids of the running app containers of this cluster."""
+    labels = (f"tillerman.dev/cluster={cluster.name}", "io.kubernetes.container.name=first-app")
+    filters = [word for label in labels for word in ("--filter", f"label={label}")]
+    return set(docker("ps", *filters, "--format", "{{.ID}}").split())
 
 
 @pytest.mark.parametrize("process", PROCESSES)
 def test_sigkill(cluster: Cluster, process: str) -> None:
-    before, victim = containers(), cluster.pid(process)
+    before, victim = containers(cluster), cluster.pid(process)
     address = cluster.cluster_ip("steady")
     acknowledged: set[str] = set()
     stop = threading.Event()
@@ -72,10 +74,10 @@ def test_sigkill(cluster: Cluster, process: str) -> None:
     # It converges: the cluster does what it is told again, and the old containers were never touched.
     cluster("scale", "deployment", "steady", "--replicas=5")
     cluster.wait_ready("app=steady", 5, 90)
-    assert before <= containers()
+    assert len(before) == 4 and before <= containers(cluster)
     cluster("scale", "deployment", "steady", "--replicas=4")
     cluster.wait_ready("app=steady", 4, 90)
-    eventually(lambda: len(containers()) == 4, "four containers again", 60)
+    eventually(lambda: len(containers(cluster)) == 4, "four containers again", 60)
     eventually(lambda: cluster("get", "nodes").count(" Ready ") == 2, "both nodes ready", 90, cluster.tell)
 
 
