@@ -96,7 +96,9 @@ class ResourceQuotaController(Controller):
             index_by_namespace(informer)
         self._quotas.add_handler(on_add=self.enqueue, on_update=self._updated)
         for watched in (self._pods, self._services):
-            watched.add_handler(on_update=self._object_updated, on_delete=self._object_changed)
+            watched.add_handler(
+                on_add=self._object_changed, on_update=self._object_updated, on_delete=self._object_changed
+            )
 
     def known_keys(self) -> list[str]:
         return [key_of(quota) for quota in self._quotas.list()]
