@@ -1,8 +1,8 @@
 """Pods that wait: active (to be tried now, by priority, then time), backing off, unschedulable, or gated.
 
 Single event loop, no locks; time comes from the clock passed in. A pod is in one place at a time, or in flight between
-`pop` and what follows: `done`, `unschedulable` or `failed`. When there is nothing active, pods that only wait out their
-back-off after an event are tried at once.
+`pop` and what follows: `done`, `unschedulable` or `failed`. When there is nothing active, pods that wait out their
+back-off after an event that may help are tried early: after a small part of it.
 """
 
 import asyncio
@@ -19,6 +19,8 @@ from tillerman.client.clock import Clock
 ACTIVE, BACKOFF, UNSCHEDULABLE, GATED, IN_FLIGHT = "active", "backoff", "unschedulable", "gated", "in flight"
 INITIAL_BACKOFF = 1.0
 MAX_BACKOFF = 10.0
+# The part of the back-off that is waited for in any case, lest a stream of events keeps the scheduler trying in vain.
+EARLY = 0.05
 UNSCHEDULABLE_FOR = 300.0
 FLUSH_PERIOD = 30.0
 
@@ -37,6 +39,7 @@ class QueuedPod:
     message: str = ""
     nominated: str = ""
     ready_at: float = 0.0
+    early_at: float = 0.0
     after_error: bool = False
     ticket: int = field(default=0)
 
@@ -124,8 +127,9 @@ class SchedulingQueue:
             if ticket == queued.ticket:
                 popped.append(queued)
         if not popped:
-            impatient = [queued for _, ticket, queued in self._backoff if self._impatient(ticket, queued)]
-            popped = sorted(impatient, key=lambda queued: (-queued.info.priority, queued.order))[:most]
+            now = self._clock.monotonic()
+            early = [queued for queued in self._early() if queued.early_at <= now]
+            popped = sorted(early, key=lambda queued: (-queued.info.priority, queued.order))[:most]
         for queued in popped:
             self._put(queued, IN_FLIGHT, "")
             queued.attempts += 1
@@ -139,7 +143,7 @@ class SchedulingQueue:
     def unschedulable(self, queued: QueuedPod, plugins: frozenset[str], message: str) -> None:
         """No node will do; until something changes that may help."""
         queued.refused_by, queued.message, queued.after_error = plugins, message, False
-        queued.ready_at = self._clock.monotonic() + self._backoff_of(queued)
+        self._set_backoff(queued)
         missed = self._missed.pop(queued.info.key, None)
         if self._pods.get(queued.info.key) is not queued:
             return
@@ -153,7 +157,7 @@ class SchedulingQueue:
             return
         self._missed.pop(queued.info.key, None)
         queued.message, queued.after_error = message, True
-        queued.ready_at = self._clock.monotonic() + self._backoff_of(queued)
+        self._set_backoff(queued)
         self._put(queued, BACKOFF, "ScheduleAttemptFailure")
 
     def changed(self, changes: set[Change]) -> None:
@@ -207,16 +211,19 @@ class SchedulingQueue:
 
     def _ready(self) -> bool:
         self._expire_backoff()
-        return self._counts[ACTIVE] > 0 or any(self._impatient(ticket, queued) for _, ticket, queued in self._backoff)
+        now = self._clock.monotonic()
+        return self._counts[ACTIVE] > 0 or any(queued.early_at <= now for queued in self._early())
 
-    @staticmethod
-    def _impatient(ticket: int, queued: QueuedPod) -> bool:
-        return ticket == queued.ticket and queued.place == BACKOFF and not queued.after_error
+    def _early(self) -> Iterable[QueuedPod]:
+        """Pods that need not wait out their back-off; not those whose last attempt went wrong."""
+        return (queued for _, ticket, queued in self._backoff if ticket == queued.ticket and not queued.after_error)
 
     def _next_backoff(self) -> float | None:
         while self._backoff and self._backoff[0][1] != self._backoff[0][2].ticket:
             heapq.heappop(self._backoff)
-        return self._backoff[0][0] if self._backoff else None
+        if not self._backoff:
+            return None
+        return min(self._backoff[0][0], min((queued.early_at for queued in self._early()), default=float("inf")))
 
     def _expire_backoff(self) -> None:
         now = self._clock.monotonic()
@@ -225,6 +232,7 @@ class SchedulingQueue:
             if ticket == queued.ticket:
                 self._put(queued, ACTIVE, "BackoffComplete")
 
-    @staticmethod
-    def _backoff_of(queued: QueuedPod) -> float:
-        return float(min(INITIAL_BACKOFF * 2.0 ** min(max(queued.attempts - 1, 0), 10), MAX_BACKOFF))
+    def _set_backoff(self, queued: QueuedPod) -> None:
+        seconds = min(INITIAL_BACKOFF * 2.0 ** min(max(queued.attempts - 1, 0), 10), MAX_BACKOFF)
+        now = self._clock.monotonic()
+        queued.ready_at, queued.early_at = now + seconds, now + seconds * EARLY

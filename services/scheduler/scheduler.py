@@ -118,11 +118,13 @@ class Scheduler:
         for queued, assumed in zip(group, placed, strict=False):
             metrics.ALGORITHM_DURATION.observe(seconds)
             self._bind(queued, assumed, began)
+        # What does not help one pod does not help the next one of the same template either.
+        in_vain: str | None = None
         for queued in refused:
             assert diagnosis is not None
             metrics.ATTEMPTS.labels("unschedulable", self.name).inc()
             metrics.ATTEMPT_DURATION.labels("unschedulable", self.name).observe(seconds)
-            self._refuse(queued, diagnosis.message, diagnosis.plugins)
+            in_vain = self._refuse(queued, diagnosis.message, diagnosis.plugins, in_vain)
 
     def _nominated_row(self, queued: QueuedPod) -> int | None:
         """Where room was made for the pod, if it fits there by now."""
@@ -168,20 +170,23 @@ class Scheduler:
         self.queue.failed(queued, error.message)
         self._recorder.event(assumed.pod, "Warning", "FailedScheduling", f"binding rejected: {error.message}")
 
-    def _refuse(self, queued: QueuedPod, message: str, plugins: frozenset[str]) -> None:
-        """No node will do: wait for a change, and make room if priority allows."""
+    def _refuse(self, queued: QueuedPod, message: str, plugins: frozenset[str], in_vain: str | None) -> str | None:
+        """No node will do: wait for a change, and make room if priority allows. `in_vain` says why making room does not
+        help, where that is known already; the answer says it for the next pod of the template."""
         info = queued.info
         self.queue.unschedulable(queued, plugins, message)
         nominated = self.nominated.get(info.key)
         if self._victims_leave(info, nominated):
             self._tell(queued, message, nominated.node if nominated is not None else "")
-            return
+            return None
         self.nominated.pop(info.key, None)
-        with self.snapshot.reserving(self.reserved_for_others(info.template, [info.key])):
-            preempt, why_not = plan(info, self.profile, self.snapshot, self._budgets())
+        preempt, why_not = None, in_vain
+        if why_not is None:
+            with self.snapshot.reserving(self.reserved_for_others(info.template, [info.key])):
+                preempt, why_not = plan(info, self.profile, self.snapshot, self._budgets())
         if preempt is None:
             self._tell(queued, f"{message} preemption: {why_not}" if why_not else message, "")
-            return
+            return why_not
         metrics.PREEMPTIONS.inc()
         metrics.VICTIMS.observe(len(preempt.victims))
         for other in [n for n in self.nominated.values() if n.node == preempt.node and n.priority < info.priority]:
@@ -190,6 +195,7 @@ class Scheduler:
         self._tell(queued, message, preempt.node)
         for victim in preempt.victims:
             self._evict(victim, info, preempt.node)
+        return None
 
     def _evict(self, victim: PodInfo, preemptor: PodInfo, node: str) -> None:
         if victim.terminating:

@@ -38,6 +38,7 @@ class Writer:
         self._scheduler_name = scheduler_name
         self._binds = _Lane()
         self._others = _Lane()
+        self._running = False
 
     def bind(self, info: PodInfo, outcome: Outcome) -> None:
         """Puts the pod on info.node. The outcome is None when that is done, else why it may not be."""
@@ -49,7 +50,9 @@ class Writer:
         self._binds.put(op, outcome)
 
     def mark_unschedulable(self, pod: core.Pod, message: str, *, reason: str = "Unschedulable", node: str = "") -> None:
-        """PodScheduled=False; `node` nominates. Nothing is written that the pod says already."""
+        """PodScheduled=False; `node` nominates. Nothing is written that the pod says already, or by a standby."""
+        if not self._running:
+            return
         condition = get_condition(pod.status.conditions, "PodScheduled")
         told = condition is not None and (condition.status, condition.reason, condition.message) == (
             "False",
@@ -74,6 +77,7 @@ class Writer:
         self._others.put(self._patch(victim.pod, status), marked)
 
     async def run(self) -> None:
+        self._running = True
         async with asyncio.TaskGroup() as group:
             for number in range(BIND_LANES):
                 group.create_task(self._send(self._binds), name=f"scheduler-bind-{number}")

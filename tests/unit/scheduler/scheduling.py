@@ -147,6 +147,13 @@ class Bench:
             self.scheduler.cycle()
         return self.writes.placements
 
+    async def later(self) -> dict[str, str]:
+        """As `schedule`, once the pods that an event may have helped are due."""
+        await self.clock.advance(0.06)
+        while self.scheduler.cycle():
+            pass
+        return self.writes.placements
+
     def message(self, name: str) -> str:
         queued = self.queue.get(f"default/{name}")
         assert queued is not None

@@ -1,5 +1,7 @@
 """The scheduler as a whole: assuming, outcomes of binds, restarts, preemption, gates, priorities."""
 
+import asyncio
+
 from scheduling import Bench, make_node, make_pod
 
 from services.scheduler.servicer import SchedulerServicer
@@ -83,13 +85,12 @@ def test_other_schedulers_pods_only_count(bench: Bench) -> None:
     assert "Insufficient cpu" in bench.message("r")
 
 
-def test_finished_pods_free_their_node(bench: Bench) -> None:
+async def test_finished_pods_free_their_node(bench: Bench) -> None:
     bench.nodes(make_node("n1", cpu="1"))
     bench.pods(make_pod("job", cpu="1", node="n1"))
     bench.schedule(make_pod("p", cpu="1"))
     bench.pods(make_pod("job", cpu="1", node="n1", change=lambda p: setattr(p.status, "phase", "Succeeded")))
-    bench.scheduler.cycle()
-    assert bench.writes.placements == {"p": "n1"}
+    assert await bench.later() == {"p": "n1"}
 
 
 def test_priority_goes_first(bench: Bench) -> None:
@@ -105,7 +106,7 @@ def test_gates_hold_and_let_go(bench: Bench) -> None:
     assert bench.schedule(make_pod("p")) == {"p": "n1"}
 
 
-def test_unschedulable_is_told_once_per_attempt(bench: Bench) -> None:
+async def test_unschedulable_is_told_once_per_attempt(bench: Bench) -> None:
     bench.nodes(make_node("n1", cpu="1"))
     bench.schedule(make_pod("p", cpu="2"))
     message = (
@@ -117,8 +118,28 @@ def test_unschedulable_is_told_once_per_attempt(bench: Bench) -> None:
     bench.nodes(make_node("n1", cpu="1"))
     assert bench.queue.count("unschedulable") == 1, "a heartbeat changes nothing"
     bench.nodes(make_node("n2", cpu="4"))
-    assert bench.schedule() == {} and bench.scheduler.cycle() == 1
+    assert bench.schedule() == {} and bench.scheduler.cycle() == 0
+    await bench.clock.advance(0.06)
+    assert bench.scheduler.cycle() == 1, "early, as nothing else is to be done"
     assert bench.writes.placements == {"p": "n2"}
+
+
+async def test_the_queue_wakes_for_what_may_be_tried_early(bench: Bench) -> None:
+    bench.nodes(make_node("n1", cpu="1"))
+    bench.schedule(make_pod("p", cpu="2"))
+    waiting = asyncio.ensure_future(bench.queue.wait())
+    await bench.clock.advance(5)
+    assert not waiting.done()
+    bench.schedule(make_pod("q", cpu="3"))
+    bench.nodes(make_node("n2", cpu="4"))
+    assert bench.queue.count("active") == 1 and bench.queue.count("backoff") == 1
+    bench.scheduler.cycle()
+    waiting = asyncio.ensure_future(bench.queue.wait())
+    await bench.clock.advance(0.04)
+    assert not waiting.done()
+    await bench.clock.advance(0.02)
+    assert waiting.done()
+    await waiting
 
 
 async def test_unschedulable_pods_are_tried_again_after_five_minutes(bench: Bench) -> None:
@@ -132,7 +153,7 @@ async def test_unschedulable_pods_are_tried_again_after_five_minutes(bench: Benc
     assert bench.queue.count("active") == 1
 
 
-def test_preemption_takes_the_least(bench: Bench) -> None:
+async def test_preemption_takes_the_least(bench: Bench) -> None:
     bench.nodes(make_node("n1", cpu="2"), make_node("n2", cpu="2"))
     bench.pods(
         make_pod("a", cpu="1", node="n1", priority=5),
@@ -147,9 +168,7 @@ def test_preemption_takes_the_least(bench: Bench) -> None:
 
     bench.observer.pod_gone(make_pod("b", cpu="1", node="n1", priority=1))
     bench.pods(make_pod("thief", cpu="1", priority=2))
-    while bench.scheduler.cycle():
-        pass
-    assert bench.writes.placements == {"high": "n1"}, "the room is kept for whom it was made"
+    assert await bench.later() == {"high": "n1"}, "the room is kept for whom it was made"
     assert not bench.scheduler.nominated
 
 
@@ -169,15 +188,14 @@ def test_preemption_spares_budgets_and_the_unwilling(bench: Bench) -> None:
     assert bench.writes.evicted == ["free"]
 
 
-def test_victims_on_their_way_out_are_waited_for(bench: Bench) -> None:
+async def test_victims_on_their_way_out_are_waited_for(bench: Bench) -> None:
     bench.nodes(make_node("n1", cpu="1"), make_node("n2", cpu="1"))
     bench.pods(make_pod("a", cpu="1", node="n1"), make_pod("b", cpu="1", node="n2", priority=2))
     bench.schedule(make_pod("high", cpu="1", priority=10))
     assert bench.writes.evicted == ["a"]
     leaving = make_pod("a", cpu="1", node="n1", change=lambda p: p.metadata.deletionTimestamp.SetInParent())
     bench.pods(leaving)
-    while bench.queue.count("active") or bench.queue.count("backoff"):
-        bench.scheduler.cycle()
+    await bench.later()
     assert bench.writes.evicted == ["a"]
 
 
