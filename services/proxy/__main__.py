@@ -4,6 +4,7 @@ Tasks: the informers; the sync loop (`ServiceWatch.run`); DNS with its publisher
 """
 
 import asyncio
+import errno
 import sys
 from collections.abc import Callable, Sequence
 
@@ -122,10 +123,9 @@ def clean_up(options: ProxyOptions) -> int:
             print(f"removed nftables table {options.table}")
         if options.pod_network is not None:
             remove_forward_rules(options.pod_network, options.table)
-    except PermissionError:
-        # Who may not program the kernel has not done so either.
-        return 0
     except OSError as error:
+        if error.errno in (errno.EPERM, errno.EACCES, errno.EPROTONOSUPPORT):
+            return 0  # who may not program the kernel has not done so either
         print(f"{PROG}: cannot remove table {options.table}: {error}", file=sys.stderr)
         return 1
     return 0

@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import os
 import socket
 import time
 from collections import Counter
@@ -12,6 +13,8 @@ import pytest
 from services.proxy.model import PortKey, ServicePort
 from services.proxy.nft.backend import NftablesBackend, remove_table
 from services.proxy.nft.layout import TableOptions
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces and nftables need root")
 
 VIP = "10.95.0.10"
 OTHER_VIP = "10.95.0.11"
