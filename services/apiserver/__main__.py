@@ -44,7 +44,12 @@ def add_fronts(runtime: ServiceRuntime[ApiserverOptions], server: Apiserver) -> 
         identity=runtime.peer_identity, bearer=runtime.bearer_token, tokens=server.tokens, insecure=options.insecure
     )
     front = objects.ObjectsFront(
-        server.registry, authenticate=authenticate, instrument=server.instrument, log=runtime.log
+        server.registry,
+        authenticate=authenticate,
+        instrument=server.instrument,
+        log=runtime.log,
+        max_reads=options.max_requests_inflight,
+        max_writes=options.max_mutating_requests_inflight,
     )
     runtime.add_generic_handlers(objects.SERVICE, front.handlers())
     kubelets = pods.Kubelets(server.registry, kubelet_tls(options))

@@ -29,6 +29,7 @@ from services.apiserver.registry.patching import Patcher
 from services.apiserver.registry.reading import Reader
 from services.apiserver.registry.registry import Registry, Subresource
 from services.apiserver.registry.subresources import Binding, Finalize, Scale
+from services.apiserver.registry.versioned import VersionedRegistry
 from services.apiserver.registry.writing import Writer
 from services.apiserver.storage.etcd import EtcdClient, EtcdTLS
 from services.apiserver.storage.feed import Feed
@@ -93,7 +94,7 @@ def assemble(options: ApiserverOptions, instrument: Instrument) -> Apiserver:
         ("serviceaccounts", "token"): TokenRequest(keys=keys, catalog=catalog, reader=reader),
         ("*", "scale"): Scale(reader, writer),
     }
-    registry = Registry(
+    registry = VersionedRegistry(
         catalog=catalog,
         reader=reader,
         writer=writer,

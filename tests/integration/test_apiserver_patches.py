@@ -11,7 +11,9 @@ from tillerman.api.status import StatusError
 from tillerman.client import BatchOp, Client
 from tillerman.pb.k8s import apps_v1_pb2 as apps
 from tillerman.pb.k8s import autoscaling_v1_pb2 as autoscaling
+from tillerman.pb.k8s import autoscaling_v2_pb2 as autoscaling_v2
 from tillerman.pb.k8s import core_v1_pb2 as core
+from tillerman.pb.k8s import events_v1_pb2 as events
 
 
 def deployment(name: str) -> apps.Deployment:
@@ -111,3 +113,54 @@ async def test_a_new_namespace_is_active_and_finalized(client: Client) -> None:
     del dying.spec.finalizers[:]
     await namespaces.update(dying)
     assert (await namespaces.get(obj.metadata.name)).spec.finalizers == ["kubernetes"]
+
+
+async def test_server_side_apply_creates_merges_and_names_conflicts(client: Client) -> None:
+    maps = client.resource(core.ConfigMap)
+    name = f"a-{uuid.uuid4().hex[:8]}"
+    first = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"a": "1", "b": "1"}}
+    made = await maps.patch(name, "default", first, type="apply", field_manager="one")
+    assert dict(made.data) == {"a": "1", "b": "1"} and [e.manager for e in made.metadata.managedFields] == ["one"]
+    other = first | {"data": {"b": "2", "c": "2"}}
+    with pytest.raises(StatusError) as caught:
+        await maps.patch(name, "default", other, type="apply", field_manager="two")
+    assert caught.value.reason == "Conflict" and '"one"' in caught.value.message and ".data.b" in caught.value.message
+    await maps.patch(name, "default", first | {"data": {"c": "2"}}, type="apply", field_manager="two")
+    after = await maps.patch(name, "default", first | {"data": {"a": "1"}}, type="apply", field_manager="one")
+    assert dict(after.data) == {"a": "1", "c": "2"}
+
+
+async def test_autoscaling_v1_is_another_form_of_v2(client: Client) -> None:
+    old = autoscaling.HorizontalPodAutoscaler()
+    old.metadata.name = f"h-{uuid.uuid4().hex[:8]}"
+    old.metadata.namespace = "default"
+    old.spec.scaleTargetRef.kind = "Deployment"
+    old.spec.scaleTargetRef.name = "x"
+    old.spec.scaleTargetRef.apiVersion = "apps/v1"
+    old.spec.maxReplicas = 5
+    old.spec.targetCPUUtilizationPercentage = 40
+    made = await client.resource(autoscaling.HorizontalPodAutoscaler).create(old)
+    assert made.spec.targetCPUUtilizationPercentage == 40
+    new = await client.resource(autoscaling_v2.HorizontalPodAutoscaler).get(old.metadata.name)
+    assert new.spec.metrics[0].resource.target.averageUtilization == 40
+    patch = {"spec": {"targetCPUUtilizationPercentage": 70}}
+    patched = await client.resource(autoscaling.HorizontalPodAutoscaler).patch(old.metadata.name, "default", patch)
+    assert patched.spec.targetCPUUtilizationPercentage == 70
+    listed = await client.resource(autoscaling.HorizontalPodAutoscaler).list("default")
+    assert old.metadata.name in {item.metadata.name for item in listed.items}
+    await client.resource(autoscaling.HorizontalPodAutoscaler).delete(old.metadata.name)
+
+
+async def test_events_are_one_thing_in_two_groups(client: Client) -> None:
+    event = core.Event()
+    event.metadata.name = f"e-{uuid.uuid4().hex[:8]}"
+    event.metadata.namespace = "default"
+    event.involvedObject.kind = "Pod"
+    event.involvedObject.namespace = "default"
+    event.involvedObject.name = event.metadata.name
+    event.reason, event.message, event.type = "Tested", "hello", "Normal"
+    event.source.component = "test"
+    await client.resource(core.Event).create(event)
+    listed = await client.resource(events.Event).list("default", field_selector=f"regarding.name={event.metadata.name}")
+    assert [item.note for item in listed.items] == ["hello"]
+    assert listed.items[0].regarding.kind == "Pod"

@@ -15,7 +15,8 @@ from google.protobuf.message import Message
 
 from services.apiserver.cache.entry import UNKNOWN_URL, Entry
 from services.apiserver.cache.wire import varint
-from services.apiserver.fronts.instrument import Instrument
+from services.apiserver.fronts.instrument import MUTATING, Instrument
+from services.apiserver.fronts.limits import Limit
 from services.apiserver.registry.context import Context, User
 from services.apiserver.registry.deletion import Deleted
 from services.apiserver.registry.reading import ListOptions, WatchOptions
@@ -40,11 +41,22 @@ Authenticate = Callable[[Any], Awaitable[User]]
 class ObjectsFront:
     """``authenticate`` finds the user of a call's context; raises Unauthorized."""
 
-    def __init__(self, registry: Registry, *, authenticate: Authenticate, instrument: Instrument, log: Any) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        authenticate: Authenticate,
+        instrument: Instrument,
+        log: Any,
+        max_reads: int = 800,
+        max_writes: int = 400,
+    ) -> None:
         self._registry = registry
         self._authenticate = authenticate
         self._instrument = instrument
         self._log = log
+        self._reads = Limit(max_reads)
+        self._writes = Limit(max_writes)
 
     def handlers(self) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
         pb = objects_pb2
@@ -82,7 +94,8 @@ class ObjectsFront:
             with self._instrument.request(verb, target) as outcome:
                 try:
                     user = await self._authenticate(context)
-                    response = await method(request, target, user)
+                    with (self._writes if verb in MUTATING else self._reads).place(user):
+                        response = await method(request, target, user)
                 except Exception as error:
                     failure = self._failure(error)
                     outcome.code = failure.code
@@ -148,7 +161,7 @@ class ObjectsFront:
         return object_response(self._deletion_answer(deleted, target))
 
     def _deletion_answer(self, deleted: Deleted, target: Target) -> Entry | Message:
-        status = deleted.status(self._registry.catalog.get(target.api_version, target.resource))
+        status = deleted.status(target.resource, target.group)
         return deleted.entry if status is None else status
 
     async def delete_collection(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from services.apiserver.cache.hub import CacheHub
 from services.apiserver.registry.resource import Resource
+from services.apiserver.registry.versions import views
 from tillerman.api.scheme import SCHEME, ResourceInfo
 from tillerman.api.status import no_such_path
 
@@ -14,6 +15,7 @@ class Catalog:
     """Resources are made when they are first asked for, so that a start imports no API group that nobody uses."""
 
     def __init__(self, hub: CacheHub) -> None:
+        self._views = views()
         self.hub = hub
         self._infos: dict[tuple[str, str], ResourceInfo] = {
             (info.api_version, info.resource): info for info in SCHEME.resources(also_served=True)
@@ -31,9 +33,7 @@ class Catalog:
         if found is not None:
             return found
         info = self._infos.get((api_version, resource))
-        if info is None or info.etcd_prefix is None or info.same_storage_as:
-            raise no_such_path()
-        if api_version in _older_versions(info):
+        if info is None or info.etcd_prefix is None or (api_version, resource) in self._views:
             raise no_such_path()
         found = self._made[api_version, resource] = Resource(info, self.hub)
         return found
@@ -56,17 +56,3 @@ class Catalog:
             if info.etcd_prefix and not info.same_storage_as:
                 yield self.get(info.api_version, info.resource)
         yield from self._custom.values()
-
-
-def _older_versions(info: ResourceInfo) -> set[str]:
-    primary = SCHEME.by_kind(info.api_version, info.kind)
-    return (
-        set()
-        if primary.also_served or info.also_served
-        else {
-            version
-            for other in SCHEME.resources()
-            if other.resource == info.resource and other.kind == info.kind
-            for version in other.also_served
-        }
-    )

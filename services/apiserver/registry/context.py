@@ -28,4 +28,6 @@ class Context:
     field_validation: str = ""
     force: bool = False
     user_agent: str = ""
+    # (api version, resource) as the caller named it, where that is another version of what is stored.
+    asked: tuple[str, str] | None = None
     warnings: list[str] = field(default_factory=list)

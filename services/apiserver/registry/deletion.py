@@ -34,17 +34,17 @@ class Deleted:
     entry: Entry
     gone: bool
 
-    def status(self, resource: Resource) -> meta_v1_pb2.Status | None:
+    def status(self, resource: str, group: str) -> meta_v1_pb2.Status | None:
         """What the caller is told instead of the object; None when the object itself is the answer."""
-        if not self.gone or resource.name in OWN_DELETED:
+        if not self.gone or resource in OWN_DELETED:
             return None
         meta = self.entry.message().metadata
         status = meta_v1_pb2.Status(status="Success")
         status.metadata.SetInParent()
         status.details.name = meta.name
-        if resource.group:
-            status.details.group = resource.group
-        status.details.kind = resource.name
+        if group:
+            status.details.group = group
+        status.details.kind = resource
         status.details.uid = meta.uid
         return status
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.apiserver.patch.dispatch import apply_patch
+from services.apiserver import patch as patches
 from services.apiserver.registry.context import Context
+from services.apiserver.registry.managed import manager_of
 from services.apiserver.registry.resource import Resource
+from services.apiserver.registry.versions import View
 from services.apiserver.registry.writing import Writer, Written
-from tillerman.api import codec
-from tillerman.api.status import bad_request, conflict
+from tillerman.api import codec, times
+from tillerman.api.status import StatusError, bad_request, conflict, invalid, is_not_found, required
 
-APPLY = "application/apply-patch+yaml"
+ATTEMPTS = 5
 
 
 class Patcher:
-    """Raises StatusError. A patch that names no resourceVersion is computed again when somebody else wrote in
-    between.
+    """Raises StatusError. A patch that names no resourceVersion is computed again when somebody wrote in between.
+
+    ``view``: the version that the patch is written for, where it isn't the stored one.
     """
 
     def __init__(self, *, writer: Writer) -> None:
@@ -31,28 +34,86 @@ class Patcher:
         patch: bytes,
         context: Context,
         subresource: str = "",
+        view: View | None = None,
     ) -> Written:
-        async def apply(old: Any) -> Any:
-            current = codec.to_dict(old)
-            version = current.get("metadata", {}).get("resourceVersion", "")
-            patched = apply_patch(patch_type, current, patch, resource.info)
-            wanted = (patched.get("metadata") or {}).get("resourceVersion", "")
-            if wanted and wanted != version:
-                raise conflict(resource.name, name, resource.group)
-            return decode(resource, patched, context)
+        info = view.info if view is not None else resource.info
+        if patch_type == patches.APPLY_PATCH:
+            return await self._apply(resource, namespace, name, patch, context, subresource, view)
 
-        return await self._writer.modify(resource, namespace, name, apply, context, subresource)
+        async def change(old: Any) -> Any:
+            current = codec.to_dict(view.from_storage(old) if view is not None else old)
+            patched = patches.apply_patch(patch_type, current, patch, info)
+            check_version(resource, name, patched, current)
+            return self._decoded(resource, patched, context, view)
+
+        return await self._writer.modify(resource, namespace, name, change, context, subresource)
+
+    async def _apply(
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        patch: bytes,
+        context: Context,
+        subresource: str,
+        view: View | None,
+    ) -> Written:
+        """Creates the object when there is none; nobody else's fields are taken unless forced."""
+        if not context.field_manager:
+            raise invalid("PatchOptions.meta.k8s.io", "", [required("fieldManager", "is required for apply patch")])
+        applied = patches.parse_applied(patch)
+        info = view.info if view is not None else resource.info
+
+        def merged(live: dict[str, Any] | None) -> dict[str, Any]:
+            return patches.apply(
+                live,
+                applied,
+                api_version=info.api_version,
+                kind=info.kind,
+                manager=manager_of(context),
+                time=times.rfc3339(times.now()),
+                force=context.force,
+            )
+
+        async def change(old: Any) -> Any:
+            current = codec.to_dict(view.from_storage(old) if view is not None else old)
+            wanted = merged(current)
+            check_version(resource, name, applied, current)
+            return self._decoded(resource, wanted, context, view)
+
+        for _ in range(ATTEMPTS):
+            try:
+                return await self._writer.modify(resource, namespace, name, change, context, subresource, track=False)
+            except StatusError as error:
+                if not is_not_found(error) or subresource or error.status.details.name != name:
+                    raise
+            fresh = self._decoded(resource, merged(None), context, view)
+            try:
+                return await self._writer.create(resource, namespace, fresh, context, name, track=False)
+            except StatusError as error:
+                if error.reason != "AlreadyExists":
+                    raise
+        raise conflict(resource.name, name, resource.group)
+
+    def _decoded(self, resource: Resource, content: dict[str, Any], context: Context, view: View | None) -> Any:
+        message = decode(view.info.message if view is not None else resource.info.message, content, context)
+        return view.to_storage(message) if view is not None else message
 
 
-def decode(resource: Resource, content: dict[str, Any], context: Context) -> Any:
+def check_version(resource: Resource, name: str, wanted: dict[str, Any], current: dict[str, Any]) -> None:
+    """Raises Conflict when the patch names a resourceVersion that is not the current one."""
+    version = (wanted.get("metadata") or {}).get("resourceVersion")
+    if version and version != current.get("metadata", {}).get("resourceVersion"):
+        raise conflict(resource.name, name, resource.group)
+
+
+def decode(message: Any, content: dict[str, Any], context: Context) -> Any:
     """The patched object as a message. Raises BadRequest with the decoder's words."""
     unknown: list[str] | None = [] if context.field_validation == "Warn" else None
     try:
-        message = codec.from_dict(
-            content, resource.info.message, strict=context.field_validation == "Strict", unknown=unknown
-        )
+        decoded = codec.from_dict(content, message, strict=context.field_validation == "Strict", unknown=unknown)
     except codec.DecodeError as error:
         raise bad_request(str(error)) from error
     if unknown:
         context.warnings.extend(unknown)
-    return message
+    return decoded

@@ -21,6 +21,7 @@ from services.apiserver.registry.deletion import Deleted, Deleter
 from services.apiserver.registry.patching import Patcher
 from services.apiserver.registry.reading import ListOptions, ListPage, Reader, Selection, WatchOptions
 from services.apiserver.registry.resource import Resource
+from services.apiserver.registry.versions import views
 from services.apiserver.registry.writing import Writer, Written
 from services.apiserver.storage.errors import NoSpace, RequestTooLarge, StorageError, StorageUnavailable
 from tillerman.api.status import (
@@ -135,11 +136,15 @@ def status_of(error: StorageError) -> StatusError:
     return internal(str(error))
 
 
+VIEWS = views()
+
 # Subresources through which the object itself is written.
 OF_OBJECT = frozenset({"status", "approval", "ephemeralcontainers", "resize"})
 
 
 class Registry:
+    """Serves what is stored, in the version it is stored in; see versioned.py for the others."""
+
     def __init__(
         self,
         *,
@@ -168,6 +173,11 @@ class Registry:
             raise method_not_supported(resource.name, verb, resource.group)
         return resource
 
+    async def _authorize(self, context: Context, verb: str, target: Target) -> None:
+        if context.asked is not None:
+            target = replace(target, api_version=context.asked[0], resource=context.asked[1])
+        await self.authorizer.authorize(context, verb, target)
+
     def _subresource(self, target: Target, resource: Resource) -> Subresource | None:
         """The handler; None where the subresource is the object itself. Raises NotFound."""
         name = target.subresource
@@ -181,7 +191,7 @@ class Registry:
     @translated
     async def get(self, target: Target, context: Context, resource_version: str = "") -> Entry | Message:
         resource = self.resource(target, "get")
-        await self.authorizer.authorize(context, "get", target)
+        await self._authorize(context, "get", target)
         if target.subresource:
             handler = self._subresource(target, resource)
             if handler is not None:
@@ -193,7 +203,7 @@ class Registry:
         self, target: Target, context: Context, options: ListOptions, label_selector: str = "", field_selector: str = ""
     ) -> ListPage:
         resource = self.resource(target, "list")
-        await self.authorizer.authorize(context, "list", named(target, field_selector))
+        await self._authorize(context, "list", named(target, field_selector))
         selection = Selection(target.namespace, target.name, label_selector, field_selector)
         return await self.reader.list(resource, selection, options)
 
@@ -207,7 +217,7 @@ class Registry:
         field_selector: str = "",
     ) -> AsyncIterator[builtins.list[WatchEvent]]:
         resource = self.resource(target, "watch")
-        await self.authorizer.authorize(context, "watch", named(target, field_selector))
+        await self._authorize(context, "watch", named(target, field_selector))
         selection = Selection(target.namespace, target.name, label_selector, field_selector)
         return await self.reader.watch(resource, selection, options)
 
@@ -216,10 +226,10 @@ class Registry:
         """``body``: the object, or the subresource's. For a resource without storage the answer is a message."""
         virtual = self._virtual.get((target.api_version, target.resource))
         if virtual is not None:
-            await self.authorizer.authorize(context, "create", target)
+            await self._authorize(context, "create", target)
             return await virtual.create(target, body, context)
         resource = self.resource(target, "create")
-        await self.authorizer.authorize(context, "create", target)
+        await self._authorize(context, "create", target)
         if target.subresource:
             handler = self._subresource(target, resource)
             if handler is None:
@@ -230,7 +240,7 @@ class Registry:
     @translated
     async def update(self, target: Target, body: Any, context: Context) -> Written | Message:
         resource = self.resource(target, "update")
-        await self.authorizer.authorize(context, "update", target)
+        await self._authorize(context, "update", target)
         if target.subresource:
             handler = self._subresource(target, resource)
             if handler is not None:
@@ -240,19 +250,20 @@ class Registry:
     @translated
     async def patch(self, target: Target, patch_type: str, patch: bytes, context: Context) -> Written | Message:
         resource = self.resource(target, "patch")
-        await self.authorizer.authorize(context, "patch", target)
+        await self._authorize(context, "patch", target)
         if target.subresource:
             handler = self._subresource(target, resource)
             if handler is not None:
                 return await handler.patch(resource, target, patch_type, patch, context)
+        view = VIEWS.get(context.asked) if context.asked is not None else None
         return await self._patcher.patch(
-            resource, target.namespace, target.name, patch_type, patch, context, target.subresource
+            resource, target.namespace, target.name, patch_type, patch, context, target.subresource, view
         )
 
     @translated
     async def delete(self, target: Target, options: meta_v1_pb2.DeleteOptions, context: Context) -> Deleted:
         resource = self.resource(target, "delete")
-        await self.authorizer.authorize(context, "delete", target)
+        await self._authorize(context, "delete", target)
         if target.subresource:
             raise method_not_supported(resource.name, "delete", resource.group)
         return await self.deleter.delete(resource, target.namespace, target.name, options, context)
@@ -267,6 +278,6 @@ class Registry:
         field_selector: str = "",
     ) -> builtins.list[Entry]:
         resource = self.resource(target, "deletecollection")
-        await self.authorizer.authorize(context, "deletecollection", target)
+        await self._authorize(context, "deletecollection", target)
         selection = Selection(target.namespace, "", label_selector, field_selector)
         return await self.deleter.delete_collection(resource, selection, options, context)

@@ -16,6 +16,7 @@ import structlog
 
 from services.apiserver.admission.chain import CREATE, UPDATE, Attributes, Chain
 from services.apiserver.cache.entry import Entry
+from services.apiserver.registry import managed
 from services.apiserver.registry.context import Context
 from services.apiserver.registry.partial import OWN_RULES, restrict
 from services.apiserver.registry.reading import Reader
@@ -81,7 +82,9 @@ class Writer:
 
     # -- create ----------------------------------------------------------------------------------------------------
 
-    async def create(self, resource: Resource, namespace: str, obj: Any, context: Context, name: str = "") -> Written:
+    async def create(
+        self, resource: Resource, namespace: str, obj: Any, context: Context, name: str = "", *, track: bool = True
+    ) -> Written:
         meta = obj.metadata
         check_identity(resource, obj, namespace, name)
         if meta.resourceVersion:
@@ -92,7 +95,7 @@ class Writer:
             if generated:
                 candidate.metadata.name = generate_name(meta.generateName)
             try:
-                return await self._create(resource, namespace, candidate, context)
+                return await self._create(resource, namespace, candidate, context, track)
             except StatusError as error:
                 if not generated or error.reason != "AlreadyExists":
                     raise
@@ -106,7 +109,7 @@ class Writer:
             kind=resource.name,
         )
 
-    async def _create(self, resource: Resource, namespace: str, obj: Any, context: Context) -> Written:
+    async def _create(self, resource: Resource, namespace: str, obj: Any, context: Context, track: bool) -> Written:
         meta = obj.metadata
         resource.default(obj)
         meta.uid = str(uuid.uuid4())
@@ -117,6 +120,8 @@ class Writer:
         await self._admission.admit(attributes)
         obj = attributes.obj
         resource.prepare_for_create(obj)
+        if track:
+            managed.track(resource, obj, None, context)
         if causes := resource.validate_create(obj):
             raise invalid(resource.group_kind, meta.name or meta.generateName, causes)
         await self._admission.validate(attributes)
@@ -171,6 +176,7 @@ class Writer:
         subresource: str = "",
         *,
         retry: bool = True,
+        track: bool = True,
     ) -> Written:
         """Read, ``mutate`` (given a copy of its own; returns the new object), check, write; again while others write.
 
@@ -187,7 +193,7 @@ class Writer:
                     raise not_found(resource.name, name, resource.group)
             old = entry.message()
             try:
-                new = await self._prepared(resource, namespace, name, old, mutate, context, subresource)
+                new = await self._prepared(resource, namespace, name, old, mutate, context, subresource, track)
             except StatusError:
                 # The refusal may be due to an old object in the cache.
                 if certain:
@@ -216,6 +222,7 @@ class Writer:
         mutate: Mutate,
         context: Context,
         subresource: str,
+        track: bool,
     ) -> Any:
         new = await mutate(resource.copy(old))
         if subresource in OWN_RULES:
@@ -235,6 +242,8 @@ class Writer:
         resource.prepare_for_update(new, old, subresource)
         await self._admission.admit(attributes)
         new = attributes.obj
+        if track:
+            managed.track(resource, new, old, context)
         if subresource not in OWN_RULES and (causes := resource.validate_update(new, old, subresource)):
             raise invalid(resource.group_kind, name, causes)
         await self._admission.validate(attributes)

@@ -1,0 +1,56 @@
+"""metadata.managedFields: who set what, kept up to date by every write of an object that has such a record.
+
+The record is begun by clients that name themselves, people and their tools. The cluster's own components don't begin
+one: a ReplicaSet's pods and their status are the hot path, and nobody applies to them. Server-side apply of an object
+without a record takes everything that is there as owned by "before-first-apply", as Kubernetes does for objects older
+than apply.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from services.apiserver import patch as patches
+from services.apiserver.registry.context import Context
+from services.apiserver.registry.resource import Resource
+from tillerman.api import codec, times
+from tillerman.pb.k8s import meta_v1_pb2
+
+COMPONENTS = ("system:kube-", "system:node:", "system:cloud-controller-manager", "system:apiserver")
+
+
+def manager_of(context: Context) -> str:
+    """The name that the caller gave, or its program's: "kubectl/v1.32" is kubectl."""
+    return context.field_manager or context.user_agent.partition("/")[0] or context.user.name
+
+
+def begins_record(context: Context) -> bool:
+    named = bool(context.field_manager or context.user_agent)
+    return named and not context.user.name.startswith(COMPONENTS)
+
+
+def track(resource: Resource, new: Any, old: Any | None, context: Context) -> None:
+    """Brings ``new``'s record up to date, in place."""
+    if old is None:
+        if not begins_record(context):
+            del new.metadata.managedFields[:]
+            return
+    elif not old.metadata.managedFields and not new.metadata.managedFields:
+        return
+    info = resource.info
+    kind = (info.api_version, info.kind)
+    entries = patches.track_update(
+        None if old is None else codec.to_dict(old, kind=kind),
+        codec.to_dict(new, kind=kind),
+        manager=manager_of(context),
+        time=times.rfc3339(times.now()),
+        api_version=info.api_version,
+        kind=info.kind,
+    )
+    put_record(new, entries)
+
+
+def put_record(obj: Any, entries: list[dict[str, Any]]) -> None:
+    record = codec.from_dict({"managedFields": entries}, meta_v1_pb2.ObjectMeta)
+    del obj.metadata.managedFields[:]
+    obj.metadata.managedFields.extend(record.managedFields)  # type: ignore[attr-defined]
