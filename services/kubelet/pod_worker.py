@@ -13,6 +13,7 @@ from dataclasses import replace
 import structlog
 
 from services.kubelet import metrics
+from services.kubelet.backoff import next_backoff
 from services.kubelet.observed import Observed, Rejection
 from services.kubelet.plan import (
     Action,
@@ -30,12 +31,13 @@ from services.kubelet.plan import (
     deadline,
     plan,
     pod_is_over,
+    should_restart,
 )
 from services.kubelet.pod_actions import PodActions, Tools
 from services.kubelet.pod_status import pod_status
 from services.kubelet.probe_actions import ProbeOutcome, run_probe
 from services.kubelet.prober import ContainerProber
-from services.kubelet.runtime.interface import EventKind, Phase, RuntimeEvent
+from services.kubelet.runtime.interface import ContainerState, EventKind, Phase, RuntimeEvent
 from services.kubelet.status_manager import StatusManager
 from tillerman.api.status import StatusError, is_conflict, is_not_found
 from tillerman.client.client import Client
@@ -133,7 +135,18 @@ class PodWorker:
                 if prober is not None:
                     await prober.stop()
                 self._actions.ended(event.id)
+                self._report_back_off(view.attempts[index])
                 return
+
+    def _report_back_off(self, ended: ContainerState) -> None:
+        container = next((c for c in all_containers(self.pod) if c.name == ended.name), None)
+        leaving = self.observed.gone or self.pod.metadata.HasField("deletionTimestamp")
+        if container is None or leaving or not should_restart(self.pod, container, ended):
+            return
+        if next_backoff(ended)[0] > self._tools.clock.time():
+            pod = f"{self.pod.metadata.name}_{self.pod.metadata.namespace}({self.pod.metadata.uid})"
+            words = f"Back-off restarting failed container {ended.name} in pod {pod}"
+            self._actions.event("Warning", "BackOff", words, ended.name)
 
     async def run(self) -> None:
         """To the pod's end."""
