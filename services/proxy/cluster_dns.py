@@ -31,7 +31,7 @@ class ClusterDns:
         self._options = options
         self._mode = mode
         networks = [ipaddress.IPv4Network(cidr) for cidr in (options.cluster_cidr,) if cidr]
-        source = Source(watch.services.get, watch.services.list, watch.slices_of)
+        source = Source(watch.services.get, watch.services.list, watch.slices_of, watch.services_at, watch.slices_at)
         zone = Zone(options.cluster_domain, source, networks=networks)
         upstream = Upstream(resolv_conf=Path(options.resolv_conf), exclude=self._own_addresses)
         self.resolver = Resolver(zone, upstream)

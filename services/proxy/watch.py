@@ -30,6 +30,7 @@ CHECK_SECONDS = 5.0
 RETRY_SECONDS = (0.05, 5.0)
 TRIGGER_ANNOTATION = "endpoints.kubernetes.io/last-change-trigger-time"
 SERVICE_INDEX = "service"
+ADDRESS_INDEX = "address"
 
 
 class Backend(Protocol):
@@ -72,6 +73,8 @@ class ServiceWatch:
         self._local_nodes: set[str] = set()
         self._all_nodes: dict[str, tuple[str, ...]] = {}
         self.slices.add_index(SERVICE_INDEX, lambda s: filter(None, [service_of(s)]))
+        self.slices.add_index(ADDRESS_INDEX, lambda s: {a for e in s.endpoints for a in e.addresses})
+        self.services.add_index(ADDRESS_INDEX, lambda s: set(s.spec.clusterIPs) or {s.spec.clusterIP})
         self.services.add_handler(
             on_add=self._service_changed,
             on_update=lambda _, new: self._service_changed(new),
@@ -92,6 +95,12 @@ class ServiceWatch:
 
     def slices_of(self, service_key: str) -> list[discovery.EndpointSlice]:
         return self.slices.by_index(SERVICE_INDEX, service_key)
+
+    def services_at(self, cluster_ip: str) -> list[core.Service]:
+        return self.services.by_index(ADDRESS_INDEX, cluster_ip)
+
+    def slices_at(self, address: str) -> list[discovery.EndpointSlice]:
+        return self.slices.by_index(ADDRESS_INDEX, address)
 
     def node_addresses(self) -> list[str]:
         """The addresses of this machine's nodes."""

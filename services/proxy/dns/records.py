@@ -7,6 +7,7 @@ import ipaddress
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from services.proxy.model import is_ipv4, service_of
 from tillerman.pb.k8s import core_v1_pb2 as core
 from tillerman.pb.k8s import discovery_v1_pb2 as discovery
 
@@ -42,11 +43,13 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where the zone looks things up."""
+    """Where the zone looks things up: a Service and its slices by "namespace/name", either of them by an address."""
 
     service: Callable[[str], core.Service | None]
     services: Callable[[], Iterable[core.Service]]
     slices: Callable[[str], list[discovery.EndpointSlice]]
+    services_at: Callable[[str], Iterable[core.Service]]
+    slices_at: Callable[[str], Iterable[discovery.EndpointSlice]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +166,7 @@ class Zone:
     def _srv(self, service: core.Service, name: Labels, members: list[Member], port: str, protocol: str) -> Answer:
         """SRV records of the named port, of all ports when both are empty, with the addresses they point to."""
         answer, owner = Answer(), ".".join(name)
-        base = f"{service.metadata.name}.{service.metadata.namespace}.svc.{self.domain}"
+        base = self._base(service)
 
         def wanted(a_port: str, a_protocol: str) -> bool:
             return (not port and not protocol) or (a_port == port and a_protocol.lower() == protocol)
@@ -213,14 +216,16 @@ class Zone:
         return Answer(records=[Record(".".join(name), "PTR", ENDPOINT_TTL, f"{target}.") for target in names])
 
     def _names_of(self, address: str) -> Iterator[str]:
-        for service in self._source.services():
-            base = f"{service.metadata.name}.{service.metadata.namespace}.svc.{self.domain}"
-            if address in cluster_ips(service):
-                yield base
-            elif service.spec.clusterIP == "None":
-                for member in self._members(service):
-                    if member.address == address:
-                        yield f"{member.name}.{base}"
+        for service in self._source.services_at(address):
+            yield self._base(service)
+        for slice_ in self._source.slices_at(address):
+            service_key = service_of(slice_)
+            owner = self._source.service(service_key) if service_key else None
+            if owner is not None and owner.spec.clusterIP == "None":
+                yield from (f"{m.name}.{self._base(owner)}" for m in self._members(owner) if m.address == address)
+
+    def _base(self, service: core.Service) -> str:
+        return f"{service.metadata.name}.{service.metadata.namespace}.svc.{self.domain}"
 
 
 def cluster_ips(service: core.Service) -> list[str]:
@@ -236,11 +241,3 @@ def reverse_address(name: Labels) -> ipaddress.IPv4Address | None:
         return ipaddress.IPv4Address(".".join(reversed(name[:4])))
     except ValueError:
         return None
-
-
-def is_ipv4(value: str) -> bool:
-    try:
-        ipaddress.IPv4Address(value)
-    except ValueError:
-        return False
-    return True

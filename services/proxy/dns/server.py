@@ -5,9 +5,11 @@ answer with several addresses has a few rotations, handed out in turn. Runs in t
 """
 
 import asyncio
+import itertools
 import socket
 import struct
 import time
+from collections.abc import Iterable
 from typing import Any, cast
 
 import dns.edns
@@ -29,6 +31,7 @@ log = structlog.get_logger(__name__)
 EDNS_BYTES = 1232
 PLAIN_BYTES = 512
 ROTATIONS = 8
+ROTATED_RECORDS = 64
 CACHE_ENTRIES = 20_000
 TCP_IDLE_SECONDS = 10.0
 TCP_CONNECTIONS = 512
@@ -136,7 +139,8 @@ class Resolver:
             65535 if tcp else (min(max(message.payload, PLAIN_BYTES), EDNS_BYTES) if message.edns >= 0 else PLAIN_BYTES)
         )
         addresses = [r for r in found.records if r.type == "A"]
-        turns = min(len(addresses), ROTATIONS) if len(addresses) == len(found.records) else 1
+        # A client takes the first of few addresses; of many it gets a part or comes by TCP.
+        turns = min(len(addresses), ROTATIONS) if len(addresses) == len(found.records) <= ROTATED_RECORDS else 1
         wires = []
         for turn in range(max(1, turns)):
             rotated = found.records[turn:] + found.records[:turn]
@@ -171,12 +175,10 @@ class Resolver:
         response.flags |= dns.flags.AA
         response.set_rcode(dns.rcode.from_text(found.code))
         asked = query.question[0].name
-        for record in records:
-            add(response.answer, record, asked)
+        add(response.answer, records, asked)
         if not records:
-            add(response.authority, self._zone.start_of_authority(), asked)
-        for record in found.additional:
-            add(response.additional, record, asked)
+            add(response.authority, [self._zone.start_of_authority()], asked)
+        add(response.additional, found.additional, asked)
         try:
             return response.to_wire(max_size=limit, want_shuffle=False)
         except dns.exception.TooBig:
@@ -208,19 +210,13 @@ def refusal(query: dns.message.Message, code: dns.rcode.Rcode) -> bytes:
     return response.to_wire()
 
 
-def add(section: list[dns.rrset.RRset], record: Record, asked: Any) -> None:
-    """Appends the record to its RRset, under the asker's spelling of the name where it is that name."""
-    name = dns.name.from_text(record.name)
-    if name == asked:
-        name = asked
-    new = dns.rrset.from_text(name, record.ttl, "IN", record.type, record.data)
-    for rrset in section:
-        # An RRset keeps the order in which records are added: that is the rotation.
-        if rrset.match(new.name, new.rdclass, new.rdtype, new.covers):
-            for item in new:
-                rrset.add(item)
-            return
-    section.append(new)
+def add(section: list[dns.rrset.RRset], records: Iterable[Record], asked: Any) -> None:
+    """Appends the records as RRsets, in their order, under the asker's spelling of a name where it is that name."""
+    for (owner, kind, ttl), group in itertools.groupby(records, key=lambda r: (r.name, r.type, r.ttl)):
+        name = dns.name.from_text(owner)
+        section.append(
+            dns.rrset.from_text_list(asked if name == asked else name, ttl, "IN", kind, [r.data for r in group])
+        )
 
 
 class DnsServer(asyncio.DatagramProtocol):

@@ -15,6 +15,7 @@ from tillerman.pb.k8s import core_v1_pb2 as core
 WEB = core.Service(spec=core.ServiceSpec(clusterIP="10.96.0.5"))
 WEB.metadata.namespace, WEB.metadata.name = "default", "web"
 SERVICES = {"default/web": WEB}
+SOURCE = Source(SERVICES.get, SERVICES.values, lambda key: [], lambda ip: [], lambda ip: [])
 
 
 class Elsewhere(asyncio.DatagramProtocol):
@@ -48,7 +49,7 @@ async def upstream():
 async def server(upstream, tmp_path):
     resolv_conf = tmp_path / "resolv.conf"
     resolv_conf.write_text("nameserver 127.98.2.1\n")
-    zone = Zone("cluster.local", Source(SERVICES.get, SERVICES.values, lambda key: []))
+    zone = Zone("cluster.local", SOURCE)
     made = DnsServer(Resolver(zone, Upstream(resolv_conf=resolv_conf, port=upstream.port)))
     await made.start("127.98.2.2", 0)
     yield made
@@ -84,7 +85,7 @@ async def test_many_questions_at_once(server, upstream):
 
 
 async def test_without_resolvers_other_names_fail(tmp_path):
-    zone = Zone("cluster.local", Source(SERVICES.get, SERVICES.values, lambda key: []))
+    zone = Zone("cluster.local", SOURCE)
     made = DnsServer(Resolver(zone, Upstream(resolv_conf=tmp_path / "none")))
     await made.start("127.98.2.3", 0)
     query = dns.message.make_query("example.com", "A")

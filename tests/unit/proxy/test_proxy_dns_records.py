@@ -37,10 +37,25 @@ SERVICES = {
     "default/out": service("out", "", type="ExternalName", externalName="example.com"),
 }
 MEMBERS = endpoints(("10.244.0.2", "db-0", True), ("10.244.0.3", "", True), ("10.244.0.4", "db-2", False))
-SLICES = {"data/db": [MEMBERS], "data/all": [MEMBERS]}
+
+
+def labelled(slice_: discovery.EndpointSlice, key: str) -> discovery.EndpointSlice:
+    made = discovery.EndpointSlice()
+    made.CopyFrom(slice_)
+    made.metadata.namespace, made.metadata.labels["kubernetes.io/service-name"] = key.split("/")
+    return made
+
+
+SLICES = {key: [labelled(MEMBERS, key)] for key in ("data/db", "data/all")}
 ZONE = Zone(
     "cluster.local",
-    Source(SERVICES.get, SERVICES.values, lambda key: SLICES.get(key, [])),
+    Source(
+        SERVICES.get,
+        SERVICES.values,
+        lambda key: SLICES.get(key, []),
+        lambda ip: [s for s in SERVICES.values() if s.spec.clusterIP == ip],
+        lambda ip: [s for slices in SLICES.values() for s in slices if any(ip in e.addresses for e in s.endpoints)],
+    ),
     networks=[ipaddress.IPv4Network("10.244.0.0/16")],
 )
 

@@ -34,7 +34,10 @@ class World:
         self.services: dict[str, core.Service] = {}
         self.slices: dict[str, list[discovery.EndpointSlice]] = {}
         self.upstream = FakeUpstream()
-        source = Source(self.services.get, self.services.values, lambda key: self.slices.get(key, []))
+        slices = self.slices
+        source = Source(
+            self.services.get, self.services.values, lambda key: slices.get(key, []), lambda ip: [], lambda ip: []
+        )
         self.resolver = Resolver(Zone("cluster.local", source), self.upstream)  # type: ignore[arg-type]
 
     def put(self, name: str, cluster_ip: str, **spec) -> None:
