@@ -25,7 +25,7 @@ class MapValues(dict[str, FieldDescriptor]):
     def __init__(self, value: FieldDescriptor) -> None:
         self.value = value
 
-    def get(self, key: str, default: Any = None) -> Any:
+    def get(self, key: str, default: Any = None) -> FieldDescriptor:
         return self.value
 
 

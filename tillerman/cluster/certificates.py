@@ -1,4 +1,4 @@
-"""The certificates of a local cluster: one CA, and for each component an identity of its own to serve and to call with."""
+"""The certificates of a local cluster: one CA, and for each component its own identity to serve and to call with."""
 
 from dataclasses import dataclass
 from pathlib import Path
