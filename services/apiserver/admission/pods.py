@@ -12,8 +12,6 @@ from tillerman.pb.k8s import core_v1_pb2
 
 TOLERATION_SECONDS = 300
 BUILT_IN_PRIORITIES = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
-TOKEN_MOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
-TOKEN_VOLUME = "kube-api-access-"
 
 
 def is_new_pod(attributes: Attributes) -> bool:
