@@ -62,7 +62,7 @@ def apply(
     force: bool = False,
     types: FieldType | None = None,
 ) -> dict[str, Any]:
-    """The live object (None: there is none yet) as the manager wants it, with metadata.managedFields brought up to date.
+    """The live object (None: there is none yet) as the manager wants it, its metadata.managedFields up to date.
 
     Fields the manager applied before and leaves out now go, unless somebody else owns them. `time` is RFC 3339.
     Raises BadRequest (not an object of this type) or Conflict (others own fields set differently, and not `force`).
@@ -157,7 +157,9 @@ def _check_identity(applied: dict[str, Any], api_version: str) -> None:
         raise malformed("metadata.managedFields must be nil")
     given = applied.get("apiVersion") or ""
     if given != api_version:
-        raise malformed(f"Incorrect version specified in apply patch. Specified patch version: {given}, expected: {api_version}")
+        raise malformed(
+            f"Incorrect version specified in apply patch. Specified patch version: {given}, expected: {api_version}"
+        )
     if not applied.get("kind"):
         raise malformed("failed to create typed patch object: no corresponding type for the object: kind is missing")
 

@@ -14,8 +14,7 @@ def cannot_apply() -> StatusError:
 
 def bad_patch(shown: str, detail: str) -> StatusError:
     """A patch of the wrong shape; the cause names the field "patch"."""
-    refusal = invalid("", "", [invalid_value("patch", shown, detail)])
-    return refusal
+    return invalid("", "", [invalid_value("patch", shown, detail)])
 
 
 def malformed(detail: str) -> StatusError:

@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 import orjson
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from services.apiserver.strategy.fields import facts, is_map
+from services.apiserver.strategy.fields import facts, is_map, json_fields, map_value
 from tillerman.api.plans import form_of
 from tillerman.api.scheme import SCHEME
 
@@ -29,18 +29,23 @@ class FieldType(Protocol):
     @property
     def atomic(self) -> bool:
         """One value as a whole: never merged, owned by its own path."""
+
     @property
     def scalar(self) -> str:
         """The JSON type a scalar must have: string, number, boolean, or "" for any."""
+
     @property
     def keys(self) -> tuple[str, ...]:
         """A list's keys; empty for a set."""
+
     @property
     def key_defaults(self) -> Mapping[str, Any]:
         """Values for keys that an item may leave out."""
+
     @property
     def element(self) -> FieldType | None:
         """The type of a list's items."""
+
     def child(self, name: str) -> FieldType | None:
         """The type under a field or key of a map; None when there is no such field."""
 
@@ -117,20 +122,9 @@ class Struct:
         return _STRING if self._typed and name in ("apiVersion", "kind") else None
 
 
-def message_type(descriptor: Descriptor) -> FieldType:
+def message_type(descriptor: Any) -> FieldType:
     """The type of a kind's objects."""
     return _struct(descriptor, "")
-
-
-@cache
-def json_fields(descriptor: Descriptor) -> dict[str, FieldDescriptor]:
-    found: dict[str, FieldDescriptor] = {}
-    for part in descriptor.fields:
-        if facts(part).inline and part.message_type is not None:
-            found.update(json_fields(part.message_type))
-        else:
-            found[part.json_name] = part
-    return found
 
 
 def _has_kind(descriptor: Descriptor) -> bool:
@@ -154,7 +148,7 @@ def _struct(descriptor: Descriptor, struct_type: str) -> FieldType:
 def _field_type(part: FieldDescriptor) -> FieldType:
     declared = facts(part)
     if is_map(part):
-        value = part.message_type.fields_by_name["value"]
+        value = map_value(part)
         return Simple("map", atomic=declared.map_type == "atomic", element=_single(value, ""))
     if not part.is_repeated:
         return _single(part, declared.struct_type or declared.map_type)
@@ -169,7 +163,7 @@ def _field_type(part: FieldDescriptor) -> FieldType:
     return Simple("list", keys=keys, key_defaults=_key_defaults(part.message_type, keys), element=element)
 
 
-def _key_defaults(descriptor: Descriptor, keys: tuple[str, ...]) -> dict[str, Any]:
+def _key_defaults(descriptor: Any, keys: tuple[str, ...]) -> dict[str, Any]:
     """A key that JSON always shows counts as its zero when left out."""
     defaults: dict[str, Any] = {}
     fields = json_fields(descriptor)

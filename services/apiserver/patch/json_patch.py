@@ -150,5 +150,3 @@ def _equal(first: Any, second: Any) -> bool:
 def _go_type(value: Any) -> str:
     names: dict[type, str] = {dict: "object", str: "string", bool: "bool", list: "array"}
     return names.get(type(value), "number")
-
-

@@ -80,9 +80,7 @@ class Managers:
 
     def encoded(self) -> list[dict[str, Any]]:
         """The entries of metadata.managedFields: appliers first, then by time and name."""
-        entries = sorted(
-            self.entries.items(), key=lambda e: (e[0].operation, e[1].time, e[0].name, e[1].api_version)
-        )
+        entries = sorted(self.entries.items(), key=lambda e: (e[0].operation, e[1].time, e[0].name, e[1].api_version))
         return [
             {
                 "manager": manager.name,

@@ -1,44 +1,33 @@
 """Strategic merge patch: lists merge by the keys that Kubernetes declares, and directives say what a merge cannot.
 
 Directives: `$patch: delete | replace | merge` in a map or a list's element, `$retainKeys`, and beside a list
-`$deleteFromPrimitiveList/<field>` and `$setElementOrder/<field>`. Field declarations come from the descriptors' options.
+`$deleteFromPrimitiveList/<field>` and `$setElementOrder/<field>`. Declarations come from the descriptors' options.
 """
 
 from __future__ import annotations
 
 import copy
-from functools import cache
 from typing import Any, NoReturn
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from services.apiserver.patch.element_order import normalize_order, order_mismatch
 from services.apiserver.patch.errors import bad_patch, malformed
-from services.apiserver.strategy.fields import facts, is_map
+from services.apiserver.strategy.fields import facts, is_map, json_fields
 
 _PATCH = "$patch"
 _RETAIN = "$retainKeys"
 _DELETE_PREFIX = "$deleteFromPrimitiveList/"
 _ORDER_PREFIX = "$setElementOrder/"
+_DIRECTIVES = (_PATCH, _RETAIN, _DELETE_PREFIX, _ORDER_PREFIX)
 
 
-def strategic_merge(current: dict[str, Any], patch: Any, descriptor: Descriptor) -> dict[str, Any]:
+def strategic_merge(current: dict[str, Any], patch: Any, descriptor: Any) -> dict[str, Any]:
     """The merged object; `current` is left alone. Raises Invalid or BadRequest with Kubernetes' texts."""
     if not isinstance(patch, dict):
         raise malformed("json: cannot unmarshal into Go value of type map[string]interface {}")
-    return _Merge(patch).maps(copy.deepcopy(current), copy.deepcopy(patch), descriptor)
-
-
-@cache
-def _fields(descriptor: Descriptor) -> dict[str, FieldDescriptor]:
-    """By JSON name; the fields of inline messages count as the message's own."""
-    found: dict[str, FieldDescriptor] = {}
-    for field in descriptor.fields:
-        if facts(field).inline and field.message_type is not None:
-            found.update(_fields(field.message_type))
-        else:
-            found[field.json_name] = field
-    return found
+    merged: dict[str, Any] = _Merge(patch).maps(copy.deepcopy(current), copy.deepcopy(patch), descriptor)
+    return merged
 
 
 class _Merge:
@@ -50,7 +39,7 @@ class _Merge:
     def maps(self, original: dict[str, Any], patch: dict[str, Any], descriptor: Descriptor | None) -> dict[str, Any]:
         directive = patch.pop(_PATCH, None)
         if directive == "replace":
-            return clean(patch)
+            return clean_map(patch)
         if directive == "delete":
             return {}
         if directive not in (None, "merge"):
@@ -58,7 +47,7 @@ class _Merge:
         self._retain(original, patch)
         orders = {k.removeprefix(_ORDER_PREFIX): patch.pop(k) for k in list(patch) if k.startswith(_ORDER_PREFIX)}
         deletions = {k.removeprefix(_DELETE_PREFIX): patch.pop(k) for k in list(patch) if k.startswith(_DELETE_PREFIX)}
-        fields = _fields(descriptor) if descriptor is not None else {}
+        fields = json_fields(descriptor) if descriptor is not None else {}
         for name in list(dict.fromkeys([*patch, *orders, *deletions])):
             order, gone = orders.get(name), deletions.get(name)
             for directive_value in (order, gone):
@@ -74,7 +63,9 @@ class _Merge:
                 self._list_field(original, name, patch.get(name), order, gone, fields.get(name))
         return original
 
-    def _map_field(self, original: dict[str, Any], name: str, value: dict[str, Any], field: FieldDescriptor | None) -> None:
+    def _map_field(
+        self, original: dict[str, Any], name: str, value: dict[str, Any], field: FieldDescriptor | None
+    ) -> None:
         if field is not None and field.is_repeated and not is_map(field):
             self._refuse("cannot restore slice from map")
         before = original.get(name)
@@ -105,18 +96,13 @@ class _Merge:
             return
         if not isinstance(before, list):
             if value is not None:
-                original[name] = self._new_list(value, declared.merge_key, field)
+                original[name] = clean(value)
             return
         patch = value or []
         if not declared.merge_key or (field is not None and field.message_type is None):
             original[name] = _merge_primitives(before, patch, order, gone)
             return
         original[name] = self.lists(before, patch, order, declared.merge_key, field)
-
-    def _new_list(self, value: list[Any], key: str, field: FieldDescriptor | None) -> list[Any]:
-        """A list where there was none: directives in it have nothing to work on."""
-        del key, field
-        return [clean(item) for item in value if not (isinstance(item, dict) and item.get(_PATCH) in ("delete", "replace"))]
 
     def lists(
         self, before: list[Any], patch: list[Any], order: list[Any] | None, key: str, field: FieldDescriptor | None
@@ -130,9 +116,12 @@ class _Merge:
                 raise malformed(f"map: {go_map(item)} does not contain declared merge key: {key}")
             if item.get(_PATCH) not in (None, "delete", "merge"):
                 raise malformed(f"unknown patch type: {item[_PATCH]} in map: {go_map(item)}")
-        if order is not None and order_mismatch([i[key] for i in patch if _PATCH not in i], [o.get(key) for o in order]):
+        if order is not None and order_mismatch(
+            [i[key] for i in patch if _PATCH not in i], [o.get(key) for o in order]
+        ):
             listed = [item for item in patch if _PATCH not in item]
-            text = f"The order in patch list:\n{go_value(listed)}\n doesn't match $setElementOrder list:\n{go_value(order)}\n"
+            text = f"The order in patch list:\n{go_value(listed)}\n doesn't match $setElementOrder list:\n"
+            text += f"{go_value(order)}\n"
             raise malformed(text)
         server = list(before)
         merged = [item for item in before if not _deleted(item, patch, key)]
@@ -145,7 +134,9 @@ class _Merge:
                 merged.append(clean(item))
             else:
                 merged[at] = self.maps(dict(merged[at]), dict(item), element)
-        wanted = [entry.get(key) for entry in order] if order is not None else [i[key] for i in patch if _PATCH not in i]
+        wanted = (
+            [entry.get(key) for entry in order] if order is not None else [i[key] for i in patch if _PATCH not in i]
+        )
         return normalize_order(merged, wanted, [item.get(key) for item in server], lambda item: item.get(key))
 
     def _retain(self, original: dict[str, Any], patch: dict[str, Any]) -> None:
@@ -156,7 +147,9 @@ class _Merge:
             self._refuse("cannot restore slice from map")
         for key in patch:
             if key not in keys and not key.startswith("$"):
-                raise malformed(f"the patch contains the key {key} that is not in its $retainKeys list {go_value(keys)}")
+                raise malformed(
+                    f"the patch contains the key {key} that is not in its $retainKeys list {go_value(keys)}"
+                )
         for key in [k for k in original if k not in keys]:
             del original[key]
 
@@ -173,18 +166,28 @@ def _deleted(item: Any, patch: list[Any], key: str) -> bool:
     return any(p.get(_PATCH) == "delete" and isinstance(item, dict) and item.get(key) == p.get(key) for p in patch)
 
 
-def _merge_primitives(before: list[Any], patch: list[Any], order: list[Any] | None, gone: list[Any] | None) -> list[Any]:
+def _merge_primitives(
+    before: list[Any], patch: list[Any], order: list[Any] | None, gone: list[Any] | None
+) -> list[Any]:
     kept = [item for item in before if item not in (gone or [])]
     merged = kept + [item for item in dict.fromkeys(patch) if item not in kept]
     return normalize_order(merged, order if order is not None else patch, before, lambda item: item)
 
 
+def clean_map(value: dict[str, Any]) -> dict[str, Any]:
+    """A patch's map as an object's: without directives and nulls."""
+    return {k: clean(v) for k, v in value.items() if v is not None and not k.startswith(_DIRECTIVES)}
+
+
 def clean(value: Any) -> Any:
-    """A patch's value as an object's: without directives and nulls."""
+    """A patch's value as an object's."""
     if isinstance(value, dict):
-        return {k: clean(v) for k, v in value.items() if v is not None and not k.startswith(("$patch", "$retainKeys", "$set", "$delete"))}
+        return clean_map(value)
     if isinstance(value, list):
-        return [clean(item) for item in value if not (isinstance(item, dict) and item.get(_PATCH) in ("delete", "replace"))]
+        # Where nothing was, there is nothing to delete or replace.
+        return [
+            clean(item) for item in value if not (isinstance(item, dict) and item.get(_PATCH) in ("delete", "replace"))
+        ]
     return value
 
 

@@ -178,7 +178,11 @@ def _compare(
 def merge(live: Any, applied: Any, kind: FieldType) -> Any:
     """The live object with the applied one laid over it. Items keep the live order; new ones follow."""
     if not _merges(applied, kind):
-        return live if applied is None and isinstance(live, dict | list) and kind.kind != "scalar" and not kind.atomic else applied
+        return (
+            live
+            if applied is None and isinstance(live, dict | list) and kind.kind != "scalar" and not kind.atomic
+            else applied
+        )
     if not _merges(live, kind):
         live = {} if isinstance(applied, dict) else []
     right = _items(applied, kind)

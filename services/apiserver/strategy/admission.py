@@ -159,7 +159,11 @@ def _url(path: str, text: str) -> list[Cause]:
         causes.append(invalid(path, url.scheme, f"'https' is the only allowed URL scheme{form}"))
     if not host:
         causes.append(invalid(path, "", f"host must be provided{form}"))
-    for value, what in ((url.username, "user information"), (url.fragment, "fragments"), (url.query, "query parameters")):
+    for value, what in (
+        (url.username, "user information"),
+        (url.fragment, "fragments"),
+        (url.query, "query parameters"),
+    ):
         if value:
             causes.append(invalid(path, value, f"{what} are not permitted in the URL"))
     return causes

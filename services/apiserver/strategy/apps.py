@@ -31,8 +31,16 @@ _PERCENT = (
 )
 _ONLY_ALWAYS = ["Always"]
 _TEMPLATE_GENERATION = "deprecated.daemonset.template.generation"
-_STATEFUL_SET_CHANGEABLE = ("replicas", "template", "updateStrategy", "minReadySeconds", "persistentVolumeClaimRetentionPolicy")
-_STATEFUL_SET_FROZEN = "updates to statefulset spec for fields other than 'replicas', 'template', and 'updateStrategy' are forbidden"
+_STATEFUL_SET_CHANGEABLE = (
+    "replicas",
+    "template",
+    "updateStrategy",
+    "minReadySeconds",
+    "persistentVolumeClaimRetentionPolicy",
+)
+_STATEFUL_SET_FROZEN = (
+    "updates to statefulset spec for fields other than 'replicas', 'template', and 'updateStrategy' are forbidden"
+)
 
 
 def number_or_percent(path: str, value: Any) -> list[Cause]:
@@ -58,7 +66,11 @@ def selector_of_template(path: str, spec: Any, *, kind: str) -> list[Cause]:
     """The selector must be there, say something, and select the template's own pods."""
     where, labels = f"{path}.selector", f"{path}.template.metadata.labels"
     if not spec.HasField("selector"):
-        return [required(where), invalid(labels, spec.template.metadata.labels, _MISMATCH)] if kind == "deployment" else [required(where)]
+        return (
+            [required(where), invalid(labels, spec.template.metadata.labels, _MISMATCH)]
+            if kind == "deployment"
+            else [required(where)]
+        )
     causes = label_selector(where, spec.selector)
     if not spec.selector.matchLabels and not spec.selector.matchExpressions:
         causes.append(invalid(where, spec.selector, f"empty selector is invalid for {kind}"))
@@ -129,7 +141,9 @@ def _same_selector(new: Any, old: Any) -> list[Cause]:
 
 
 def _deployment_status(new: Any, old: Any) -> list[Cause]:
-    return _replica_status(new.status, ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas", "unavailableReplicas"))
+    return _replica_status(
+        new.status, ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas", "unavailableReplicas")
+    )
 
 
 def _replica_set_status(new: Any, old: Any) -> list[Cause]:
@@ -212,7 +226,7 @@ def _stateful_set_strategy(path: str, strategy: Any) -> list[Cause]:
 
 
 def _update_stateful_set(new: Any, old: Any) -> list[Cause]:
-    masked = apps.StatefulSetSpec()
+    masked: Any = apps.StatefulSetSpec()
     masked.CopyFrom(new.spec)
     for field in _STATEFUL_SET_CHANGEABLE:
         masked.ClearField(field)

@@ -143,9 +143,11 @@ def _target(path: str, target: Any) -> list[Cause]:
     elif target.type not in ("Utilization", "Value", "AverageValue"):
         detail = "must be either Utilization, Value, or AverageValue"
         causes.append(invalid(f"{path}.type", target.type, detail))
-    for field in ("value", "averageValue"):
-        if target.HasField(field) and parse_quantity(getattr(target, field)) <= 0:
-            causes.append(invalid(f"{path}.{field}", getattr(target, field).string, "must be positive"))
+    causes += [
+        invalid(f"{path}.{field}", getattr(target, field).string, "must be positive")
+        for field in ("value", "averageValue")
+        if target.HasField(field) and parse_quantity(getattr(target, field)) <= 0
+    ]
     return causes
 
 
@@ -167,9 +169,11 @@ def _rules(path: str, rules: Any) -> list[Cause]:
         where = f"{path}.policies[{index}]"
         if policy.type not in ("Pods", "Percent"):
             causes.append(not_supported(f"{where}.type", policy.type, ["Pods", "Percent"]))
-        for field in ("value", "periodSeconds"):
-            if getattr(policy, field) <= 0:
-                causes.append(invalid(f"{where}.{field}", getattr(policy, field), "must be greater than zero"))
+        causes += [
+            invalid(f"{where}.{field}", getattr(policy, field), "must be greater than zero")
+            for field in ("value", "periodSeconds")
+            if getattr(policy, field) <= 0
+        ]
         if policy.periodSeconds > _MAX_PERIOD:
             detail = f"must be less than or equal to {_MAX_PERIOD}"
             causes.append(invalid(f"{where}.periodSeconds", policy.periodSeconds, detail))

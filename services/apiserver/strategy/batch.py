@@ -91,7 +91,10 @@ def job_spec(path: str, spec: Any) -> list[Cause]:
 
 def _update_job(new: Any, old: Any) -> list[Cause]:
     causes: list[Cause] = []
-    if new.spec.HasField("completions") != old.spec.HasField("completions") or new.spec.completions != old.spec.completions:
+    if (
+        new.spec.HasField("completions") != old.spec.HasField("completions")
+        or new.spec.completions != old.spec.completions
+    ):
         elastic = new.spec.completionMode == "Indexed" and new.spec.completions == new.spec.parallelism
         if not elastic:
             causes.append(invalid("spec.completions", new.spec.completions, "field is immutable"))
@@ -159,7 +162,9 @@ def _time_zone(path: str, zone: str) -> list[Cause]:
     if not zone:
         return [invalid(path, zone, "timeZone must be nil or non-empty string")]
     if zone.lower() == "local":
-        return [invalid(path, zone, "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones")]
+        return [
+            invalid(path, zone, "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones")
+        ]
     try:
         ZoneInfo(zone)
     except (ZoneInfoNotFoundError, ValueError, OSError):

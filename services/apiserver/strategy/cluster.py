@@ -113,10 +113,10 @@ def _validate_node_update(new: Any, old: Any) -> list[Cause]:
     """What identifies a node's machine may be filled in, never changed."""
     causes: list[Cause] = []
     if old.spec.podCIDRs and list(old.spec.podCIDRs) != list(new.spec.podCIDRs):
-        detail = "node updates may not change podCIDR except from \"\" to valid"
+        detail = 'node updates may not change podCIDR except from "" to valid'
         causes.append(forbidden("spec.podCIDRs", detail))
     if old.spec.providerID and old.spec.providerID != new.spec.providerID:
-        detail = "node updates may not change providerID except from \"\" to valid"
+        detail = 'node updates may not change providerID except from "" to valid'
         causes.append(forbidden("spec.providerID", detail))
     changed = core.Node()
     changed.spec.CopyFrom(new.spec)

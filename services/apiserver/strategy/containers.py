@@ -112,7 +112,9 @@ def _container(path: str, container: Any, volumes: dict[str, Any], names: set[st
             causes.append(duplicate(f"{path}.name", container.name))
         names.add(container.name)
     causes += image(f"{path}.image", container.image)
-    causes += one_of(f"{path}.terminationMessagePolicy", container.terminationMessagePolicy, ("File", "FallbackToLogsOnError"))
+    causes += one_of(
+        f"{path}.terminationMessagePolicy", container.terminationMessagePolicy, ("File", "FallbackToLogsOnError")
+    )
     causes += one_of(f"{path}.imagePullPolicy", container.imagePullPolicy, PULL_POLICIES)
     if container.HasField("restartPolicy") and container.restartPolicy != "Always":
         causes.append(not_supported(f"{path}.restartPolicy", container.restartPolicy, ["Always"]))
@@ -144,7 +146,11 @@ def _ports(path: str, ports: Any) -> list[Cause]:
             if not problems and port.name in names:
                 causes.append(duplicate(f"{where}.name", port.name))
             names.add(port.name)
-        causes += port_number(f"{where}.containerPort", port.containerPort) if port.containerPort else [required(f"{where}.containerPort")]
+        causes += (
+            port_number(f"{where}.containerPort", port.containerPort)
+            if port.containerPort
+            else [required(f"{where}.containerPort")]
+        )
         if port.hostPort:
             causes += port_number(f"{where}.hostPort", port.hostPort)
         causes += one_of(f"{where}.protocol", port.protocol, PROTOCOLS)
@@ -208,8 +214,7 @@ def _handler(path: str, handler: Any) -> list[Cause]:
     given = [name for name in _HANDLERS if name in fields and handler.HasField(name)]
     if not given:
         return [required(path, "must specify a handler type")]
-    for name in given[1:]:
-        causes.append(forbidden(f"{path}.{name}", "may not specify more than 1 handler type"))
+    causes += [forbidden(f"{path}.{name}", "may not specify more than 1 handler type") for name in given[1:]]
     action, where = getattr(handler, given[0]), f"{path}.{given[0]}"
     if given[0] == "exec" and not action.command:
         causes.append(required(f"{where}.command"))
@@ -220,7 +225,9 @@ def _handler(path: str, handler: Any) -> list[Cause]:
     elif given[0] == "grpc":
         causes += port_number(f"{where}.port", action.port)
     elif given[0] == "sleep" and action.seconds <= 0:
-        causes.append(invalid(where, action.seconds, "must be greater than 0 and less than terminationGracePeriodSeconds"))
+        causes.append(
+            invalid(where, action.seconds, "must be greater than 0 and less than terminationGracePeriodSeconds")
+        )
     return causes
 
 

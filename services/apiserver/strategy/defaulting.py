@@ -37,7 +37,7 @@ def apply(obj: Message) -> None:
     _run(obj, obj.DESCRIPTOR)
 
 
-def _run(msg: Any, descriptor: Descriptor) -> None:
+def _run(msg: Any, descriptor: Any) -> None:
     rule, values, children = _plan(descriptor)
     for name, pointer, value, message in values:
         if (not msg.HasField(name)) if pointer else not getattr(msg, name):

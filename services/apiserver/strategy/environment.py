@@ -37,7 +37,9 @@ _KNOWN_FIELDS = {
     "status.phase",
     "status.nominatedNodeName",
 }
-_RESOURCES = tuple(f"{side}.{name}" for side in ("limits", "requests") for name in ("cpu", "ephemeral-storage", "memory"))
+_RESOURCES = tuple(
+    f"{side}.{name}" for side in ("limits", "requests") for name in ("cpu", "ephemeral-storage", "memory")
+)
 _DIVISORS = {
     "cpu": ("1m", "1"),
     "memory": ("1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"),
@@ -145,5 +147,3 @@ def resource_reference(path: str, reference: Any, *, volume: bool) -> list[Cause
             detail = f"only divisor's values {shown} are supported with the {name} resource"
             causes.append(invalid(f"{path}.divisor", reference.resource, detail))
     return causes
-
-

@@ -84,7 +84,7 @@ def resource_version_needed() -> Cause:
     return Cause("metadata.resourceVersion", "FieldValueInvalid", "Invalid value: 0x0: must be specified for an update")
 
 
-def annotations(path: str, values: Any) -> list[Cause]:
+def annotation_map(path: str, values: Any) -> list[Cause]:
     """Keys are qualified names in any case; all together at most 256 KiB."""
     causes: list[Cause] = []
     size = 0
@@ -101,7 +101,7 @@ def _contents(meta: Any, path: str, *, plain_finalizers: bool) -> list[Cause]:
     if meta.labels:
         causes += label_map(f"{path}.labels", meta.labels)
     if meta.annotations:
-        causes += annotations(f"{path}.annotations", meta.annotations)
+        causes += annotation_map(f"{path}.annotations", meta.annotations)
     if meta.ownerReferences:
         causes += _owner_references(f"{path}.ownerReferences", meta.ownerReferences)
     if meta.finalizers:
@@ -128,7 +128,8 @@ def _owner_references(path: str, references: Any) -> list[Cause]:
             causes.append(invalid(path, owner, "/v1, Kind=Event is disallowed from being an owner"))
         if owner.controller:
             if controller:
-                detail = f'Only one reference can have Controller set to true. Found "true" in references for {controller} and {owner.name}'
+                both = f"{controller} and {owner.name}"
+                detail = f'Only one reference can have Controller set to true. Found "true" in references for {both}'
                 causes.append(invalid(path, references, detail))
             else:
                 controller = owner.name

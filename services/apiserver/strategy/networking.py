@@ -16,7 +16,14 @@ from services.apiserver.strategy.causes import (
 )
 from services.apiserver.strategy.kind import Kind
 from services.apiserver.strategy.names import dns1035_label, dns_subdomain, path_segment
-from services.apiserver.strategy.ports import PROTOCOLS, parse_cidr, parse_ip, port_name, port_number, port_number_or_name
+from services.apiserver.strategy.ports import (
+    PROTOCOLS,
+    parse_cidr,
+    parse_ip,
+    port_name,
+    port_number,
+    port_number_or_name,
+)
 from services.apiserver.strategy.selectors import label_selector
 from services.apiserver.strategy.services import load_balancer
 from tillerman.pb.k8s import networking_v1_pb2 as networking
@@ -99,12 +106,9 @@ def _path(path: str, entry: Any) -> list[Cause]:
         if not entry.path.startswith("/"):
             causes.append(invalid(f"{path}.path", entry.path, "must be an absolute path"))
         if entry.path:
-            for bad in _BAD_SEQUENCES:
-                if bad in entry.path:
-                    causes.append(invalid(f"{path}.path", entry.path, f"must not contain '{bad}'"))
-            for bad in _BAD_SUFFIXES:
-                if entry.path.endswith(bad):
-                    causes.append(invalid(f"{path}.path", entry.path, f"cannot end with '{bad}'"))
+            problems = [f"must not contain '{bad}'" for bad in _BAD_SEQUENCES if bad in entry.path]
+            problems += [f"cannot end with '{bad}'" for bad in _BAD_SUFFIXES if entry.path.endswith(bad)]
+            causes += invalid_all(f"{path}.path", entry.path, problems)
     elif entry.path and not entry.path.startswith("/"):
         causes.append(invalid(f"{path}.path", entry.path, "must be an absolute path"))
     return causes + _backend(f"{path}.backend", entry.backend)
@@ -216,7 +220,9 @@ def _policy_port(path: str, port: Any) -> list[Cause]:
         if not port.HasField("port"):
             causes.append(required(f"{path}.endPort", "may not be specified when `port` is not specified"))
         elif port.port.type == 1:
-            causes.append(invalid(f"{path}.endPort", port.port.strVal, "may not be specified when `port` is non-numeric"))
+            causes.append(
+                invalid(f"{path}.endPort", port.port.strVal, "may not be specified when `port` is non-numeric")
+            )
         elif port.endPort < port.port.intVal:
             causes.append(invalid(f"{path}.endPort", port.endPort, "must be greater than or equal to `port`"))
     return causes

@@ -86,7 +86,12 @@ def _volume_source(spec: Any) -> list[Cause]:
     elif name == "csi":
         if not value.volumeHandle:
             causes.append(required(f"{path}.volumeHandle"))
-        for field in ("controllerPublishSecretRef", "nodeStageSecretRef", "nodePublishSecretRef", "controllerExpandSecretRef"):
+        for field in (
+            "controllerPublishSecretRef",
+            "nodeStageSecretRef",
+            "nodePublishSecretRef",
+            "controllerExpandSecretRef",
+        ):
             if value.HasField(field):
                 reference = getattr(value, field)
                 causes += [required(f"{path}.{field}.{f}") for f in ("name", "namespace") if not getattr(reference, f)]

@@ -104,7 +104,7 @@ def taint_effect(path: str, effect: str) -> list[Cause]:
 
 def topology_spread(path: str, constraints: Any) -> list[Cause]:
     causes: list[Cause] = []
-    seen: set[tuple[str, str]] = set()
+    pairs = [(constraint.topologyKey, constraint.whenUnsatisfiable) for constraint in constraints]
     for index, constraint in enumerate(constraints):
         where = f"{path}[{index}]"
         if constraint.maxSkew <= 0:
@@ -114,15 +114,17 @@ def topology_spread(path: str, constraints: Any) -> list[Cause]:
         if constraint.whenUnsatisfiable not in ("DoNotSchedule", "ScheduleAnyway"):
             allowed = ["DoNotSchedule", "ScheduleAnyway"]
             causes.append(not_supported(f"{where}.whenUnsatisfiable", constraint.whenUnsatisfiable, allowed))
-        pair = (constraint.topologyKey, constraint.whenUnsatisfiable)
-        if pair in seen:
-            causes.append(duplicate(f"{where}.{{topologyKey, whenUnsatisfiable}}", f"{{{pair[0]}, {pair[1]}}}"))
-        seen.add(pair)
+        # The earlier of two equal constraints is the one that is named.
+        key, action = pairs[index]
+        if pairs[index] in pairs[index + 1 :]:
+            causes.append(duplicate(f"{where}.{{topologyKey, whenUnsatisfiable}}", f"{{{key}, {action}}}"))
         if constraint.HasField("minDomains"):
             if constraint.minDomains <= 0:
                 causes.append(invalid(f"{where}.minDomains", constraint.minDomains, "must be greater than zero"))
             elif constraint.whenUnsatisfiable != "DoNotSchedule":
-                detail = "can only use minDomains if whenUnsatisfiable=DoNotSchedule, not " + constraint.whenUnsatisfiable
+                detail = (
+                    "can only use minDomains if whenUnsatisfiable=DoNotSchedule, not " + constraint.whenUnsatisfiable
+                )
                 causes.append(invalid(f"{where}.minDomains", constraint.minDomains, detail))
         if constraint.HasField("labelSelector"):
             causes += label_selector(f"{where}.labelSelector", constraint.labelSelector)

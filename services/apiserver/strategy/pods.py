@@ -7,13 +7,11 @@ from typing import Any
 from services.apiserver.strategy.causes import (
     Cause,
     forbidden,
-    immutable,
     invalid,
     invalid_all,
     qualified_name,
-    required,
 )
-from services.apiserver.strategy.containers import PULL_POLICIES, image
+from services.apiserver.strategy.containers import image
 from services.apiserver.strategy.equality import semantically_equal
 from services.apiserver.strategy.kind import Kind
 from services.apiserver.strategy.names import dns_subdomain
@@ -62,7 +60,9 @@ def _validate_update(new: Any, old: Any) -> list[Cause]:
     for field in ("containers", "initContainers"):
         after, before = getattr(new.spec, field), getattr(old.spec, field)
         if len(after) != len(before):
-            detail = f"pod updates may not add or remove {'init containers' if field == 'initContainers' else 'containers'}"
+            detail = (
+                f"pod updates may not add or remove {'init containers' if field == 'initContainers' else 'containers'}"
+            )
             return [*causes, forbidden(f"spec.{field}", detail)]
         for index, container in enumerate(after):
             causes += image(f"spec.{field}[{index}].image", container.image)
@@ -127,7 +127,9 @@ def _only_more_tolerations(new: Any, old: Any) -> list[Cause]:
 def _gates(new: Any, old: Any) -> list[Cause]:
     before = {gate.name for gate in old.schedulingGates}
     added = [gate.name for gate in new.schedulingGates if gate.name not in before]
-    return [forbidden("spec.schedulingGates", "only deletion is allowed, but found new scheduling gates")] if added else []
+    return (
+        [forbidden("spec.schedulingGates", "only deletion is allowed, but found new scheduling gates")] if added else []
+    )
 
 
 def _validate_status(new: Any, old: Any) -> list[Cause]:

@@ -60,7 +60,9 @@ def _limit_type(path: str, name: str) -> list[Cause]:
 
 def _limit_item(path: str, item: Any) -> list[Cause]:
     causes: list[Cause] = []
-    parts = {field: getattr(item, field) for field in ("max", "min", "default", "defaultRequest", "maxLimitRequestRatio")}
+    parts = {
+        field: getattr(item, field) for field in ("max", "min", "default", "defaultRequest", "maxLimitRequestRatio")
+    }
     for field in ("max", "min", "default", "defaultRequest", "maxLimitRequestRatio"):
         if field in ("default", "defaultRequest") and item.type == "Pod":
             if parts[field]:
@@ -70,7 +72,9 @@ def _limit_item(path: str, item: Any) -> list[Cause]:
             rule = container_resource_name if item.type in ("Pod", "Container") else resource_name
             causes += rule(f"{path}.{field}[{name}]", name)
     if item.type == "PersistentVolumeClaim" and "storage" not in item.min and "storage" not in item.max:
-        causes.append(required(f"{path}.limits", "either minimum or maximum storage value is required, but neither was provided"))
+        causes.append(
+            required(f"{path}.limits", "either minimum or maximum storage value is required, but neither was provided")
+        )
     for name in sorted({name for part in parts.values() for name in part}):
         causes += _limit_order(path, name, parts)
     return causes
@@ -80,7 +84,7 @@ def _limit_order(path: str, name: str, parts: dict[str, Any]) -> list[Cause]:
     causes: list[Cause] = []
     given = [(field, word, parts[field][name]) for field, word in _ORDER if name in parts[field]]
     for position, (field, word, low) in enumerate(given):
-        for above, other, high in given[position + 1 :]:
+        for _above, other, high in given[position + 1 :]:
             if parse_quantity(low) <= parse_quantity(high):
                 continue
             detail = f"{word} value {low.string} is greater than {other} value {high.string}"

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.apiserver.strategy.causes import NEGATIVE, Cause, forbidden, invalid, invalid_all, qualified_name, required
+from services.apiserver.strategy.causes import (
+    NEGATIVE,
+    Cause,
+    forbidden,
+    invalid,
+    invalid_all,
+    qualified_name,
+    required,
+)
 from tillerman.api.quantity import parse_quantity
 
 _COMPUTE = {"cpu", "memory", "ephemeral-storage"}

@@ -26,8 +26,6 @@ def container_security(path: str, context: Any) -> list[Cause]:
         if "CAP_SYS_ADMIN" in context.capabilities.add:
             detail = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN"
             causes.append(invalid(path, context, detail))
-    if context.HasField("procMount") and context.procMount not in ("Default", "Unmasked"):
-        causes.append(not_supported(f"{path}.procMount", context.procMount, ["Default", "Unmasked"]))
     return causes
 
 

@@ -1,45 +1,37 @@
-"""Service, Endpoints and EndpointSlice."""
+"""Service."""
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Any
 
 from services.apiserver.strategy.causes import (
     Cause,
     duplicate,
     forbidden,
-    immutable,
     invalid,
     invalid_all,
     label_map,
-    label_value,
     not_supported,
     one_of,
     qualified_name,
     required,
-    too_many,
 )
+from services.apiserver.strategy.endpoints import reachable
 from services.apiserver.strategy.kind import Kind
 from services.apiserver.strategy.names import dns1035_label, dns_label, dns_subdomain
 from services.apiserver.strategy.ports import (
     PROTOCOLS,
     parse_cidr,
     parse_ip,
-    port_name,
     port_number,
     port_number_or_name,
 )
 from tillerman.pb.k8s import core_v1_pb2 as core
-from tillerman.pb.k8s import discovery_v1_pb2 as discovery
 
 TYPES = ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName")
-_NEEDS_ADDRESS = "must specify `addresses` or `notReadyAddresses`"
 _BAD_IP = "must be a valid IP address"
-_BAD_IP_LONG = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
 _RANGES_ANNOTATION = "service.beta.kubernetes.io/load-balancer-source-ranges"
 _TIMEOUT_RANGE = "must be greater than 0 and less than 86400"
-_MAX_ADDRESSES, _MAX_PORTS, _MAX_ENDPOINTS = 100, 100, 1000
 
 
 def _normalize(service: Any) -> None:
@@ -201,23 +193,7 @@ def _external_ips(spec: Any) -> list[Cause]:
         if parse_ip(address) is None:
             causes.append(invalid(path, address, _BAD_IP))
         else:
-            causes += _reachable(path, address)
-            if ipaddress.ip_address(address).is_loopback:
-                causes.append(invalid(path, address, "may not be in the loopback range (127.0.0.0/8)"))
-    return causes
-
-
-def _reachable(path: str, text: str) -> list[Cause]:
-    """An address that can be another's. Loopback ones can, unlike in Kubernetes: they are the pods' addresses under
-    the process runtime."""
-    address = ipaddress.ip_address(text)
-    causes: list[Cause] = []
-    if address.is_unspecified:
-        causes.append(invalid(path, text, f"may not be unspecified ({text})"))
-    if address.is_link_local:
-        causes.append(invalid(path, text, "may not be in the link-local range (169.254.0.0/16)"))
-    if address in ipaddress.ip_network("224.0.0.0/24"):
-        causes.append(invalid(path, text, "may not be in the link-local multicast range (224.0.0.0/24)"))
+            causes += reachable(path, address)
     return causes
 
 
@@ -293,95 +269,6 @@ def load_balancer(path: str, status: Any) -> list[Cause]:
     return causes
 
 
-def _validate_endpoints(endpoints: Any) -> list[Cause]:
-    causes: list[Cause] = []
-    for index, subset in enumerate(endpoints.subsets):
-        path = f"subsets[{index}]"
-        if not subset.addresses and not subset.notReadyAddresses:
-            causes.append(required(path, _NEEDS_ADDRESS))
-        for field in ("addresses", "notReadyAddresses"):
-            for position, address in enumerate(getattr(subset, field)):
-                causes += _endpoint_address(f"{path}.{field}[{position}]", address)
-        for position, port in enumerate(subset.ports):
-            where = f"{path}.ports[{position}]"
-            if not port.name:
-                causes += [required(f"{where}.name")] if len(subset.ports) > 1 else []
-            else:
-                causes += invalid_all(f"{where}.name", port.name, dns_label(port.name))
-            causes += port_number(f"{where}.port", port.port)
-            causes += one_of(f"{where}.protocol", port.protocol, PROTOCOLS)
-    return causes
-
-
-def _endpoint_address(path: str, address: Any) -> list[Cause]:
-    causes: list[Cause] = []
-    if parse_ip(address.ip) is None:
-        causes += [invalid(f"{path}.ip", address.ip, _BAD_IP_LONG), invalid(f"{path}.ip", address.ip, _BAD_IP)]
-    else:
-        causes += _reachable(f"{path}.ip", address.ip)
-    if address.hostname:
-        causes += invalid_all(f"{path}.hostname", address.hostname, dns_label(address.hostname))
-    if address.HasField("nodeName"):
-        causes += invalid_all(f"{path}.nodeName", address.nodeName, dns_subdomain(address.nodeName))
-    return causes
-
-
-def _validate_slice(piece: Any) -> list[Cause]:
-    causes: list[Cause] = []
-    if not piece.addressType:
-        causes.append(required("addressType"))
-    elif piece.addressType not in ("IPv4", "IPv6", "FQDN"):
-        causes.append(not_supported("addressType", piece.addressType, ["FQDN", "IPv4", "IPv6"]))
-    if len(piece.endpoints) > _MAX_ENDPOINTS:
-        causes.append(too_many("endpoints", len(piece.endpoints), _MAX_ENDPOINTS))
-    for index, endpoint in enumerate(piece.endpoints):
-        causes += _slice_endpoint(f"endpoints[{index}]", endpoint, piece.addressType)
-    if len(piece.ports) > _MAX_PORTS:
-        causes.append(too_many("ports", len(piece.ports), _MAX_PORTS))
-    names: set[str] = set()
-    for index, port in enumerate(piece.ports):
-        path = f"ports[{index}]"
-        if port.name:
-            causes += invalid_all(f"{path}.name", port.name, port_name(port.name))
-        if port.name in names:
-            causes.append(duplicate(f"{path}.name", port.name))
-        names.add(port.name)
-        causes += one_of(f"{path}.protocol", port.protocol, PROTOCOLS)
-        if port.HasField("appProtocol"):
-            causes += invalid_all(f"{path}.appProtocol", port.appProtocol, qualified_name(port.appProtocol))
-    return causes
-
-
-def _slice_endpoint(path: str, endpoint: Any, address_type: str) -> list[Cause]:
-    causes: list[Cause] = []
-    if not endpoint.addresses:
-        causes.append(required(f"{path}.addresses", "must contain at least 1 address"))
-    elif len(endpoint.addresses) > _MAX_ADDRESSES:
-        causes.append(too_many(f"{path}.addresses", len(endpoint.addresses), _MAX_ADDRESSES))
-    for index, text in enumerate(endpoint.addresses):
-        where = f"{path}.addresses[{index}]"
-        if address_type == "FQDN":
-            causes += invalid_all(where, text, dns_subdomain(text))
-        elif address_type in ("IPv4", "IPv6"):
-            address = parse_ip(text)
-            if address is None or address.version != int(address_type[-1]):
-                causes.append(invalid(where, text, f"must be a valid {address_type} address"))
-            else:
-                causes += _reachable(where, text)
-    if endpoint.HasField("hostname"):
-        causes += invalid_all(f"{path}.hostname", endpoint.hostname, dns_label(endpoint.hostname))
-    if endpoint.HasField("nodeName"):
-        causes += invalid_all(f"{path}.nodeName", endpoint.nodeName, dns_subdomain(endpoint.nodeName))
-    for key, value in endpoint.deprecatedTopology.items():
-        causes += invalid_all(f"{path}.deprecatedTopology", key, qualified_name(key))
-        causes += invalid_all(f"{path}.deprecatedTopology", value, label_value(value))
-    return causes
-
-
-def _update_slice(new: Any, old: Any) -> list[Cause]:
-    return immutable("addressType", new.addressType, old.addressType)
-
-
 KINDS = {
     core.Service: Kind(
         name=dns1035_label,
@@ -392,6 +279,4 @@ KINDS = {
         validate_update=_validate_service_update,
         validate_status=_validate_service_status,
     ),
-    core.Endpoints: Kind(create_on_update=True, validate=_validate_endpoints),
-    discovery.EndpointSlice: Kind(generation=True, validate=_validate_slice, validate_update=_update_slice),
 }

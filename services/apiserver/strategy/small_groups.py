@@ -182,7 +182,7 @@ def _validate_api_service(service: Any) -> list[Cause]:
     causes: list[Cause] = []
     expected = f"{spec.version}.{spec.group}"
     if service.metadata.name != expected:
-        detail = f"must be `spec.version+\".\"+spec.group`: \"{expected}\""
+        detail = f'must be `spec.version+"."+spec.group`: "{expected}"'
         causes.append(invalid("metadata.name", service.metadata.name, detail))
     if spec.group:
         causes += invalid_all("spec.group", spec.group, dns_subdomain(spec.group))
@@ -232,7 +232,5 @@ KINDS = {
         validate=_validate_request,
         validate_status=_request_status,
     ),
-    apiregistration.APIService: Kind(
-        name=path_segment, namespaced=False, status=True, validate=_validate_api_service
-    ),
+    apiregistration.APIService: Kind(name=path_segment, namespaced=False, status=True, validate=_validate_api_service),
 }

@@ -82,9 +82,11 @@ def _update_class(new: Any, old: Any) -> list[Cause]:
     causes: list[Cause] = []
     if dict(new.parameters) != dict(old.parameters):
         causes.append(forbidden("parameters", "updates to parameters are forbidden."))
-    for field in ("provisioner", "reclaimPolicy"):
-        if getattr(new, field) != getattr(old, field):
-            causes.append(forbidden(field, f"updates to {field} are forbidden."))
+    causes += [
+        forbidden(field, f"updates to {field} are forbidden.")
+        for field in ("provisioner", "reclaimPolicy")
+        if getattr(new, field) != getattr(old, field)
+    ]
     return causes + immutable("volumeBindingMode", new.volumeBindingMode, old.volumeBindingMode)
 
 

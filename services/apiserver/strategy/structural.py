@@ -29,13 +29,29 @@ def schema_rules(path: str, schema: Any) -> list[Cause]:
     """What is wrong with the schema of one version; `path` ends in openAPIV3Schema."""
     causes = _supported(path, schema)
     # A schema with references or sets has no structure to speak of.
-    broken = any(c.type == "FieldValueForbidden" and c.field.rpartition(".")[2] != "additionalProperties" for c in causes)
+    broken = any(
+        c.type == "FieldValueForbidden" and c.field.rpartition(".")[2] != "additionalProperties" for c in causes
+    )
     if not broken:
         if not schema.type:
             causes.append(required(f"{path}.type", "must not be empty at the root"))
         elif schema.type != "object":
             causes.append(invalid(f"{path}.type", schema.type, "must be object at the root"))
         causes += _structural(path, schema)
+    return causes or _patterns(path, schema)
+
+
+def _patterns(path: str, schema: Any) -> list[Cause]:
+    """Regular expressions are looked at once the rest is fine."""
+    causes: list[Cause] = []
+    if schema.pattern:
+        try:
+            re.compile(schema.pattern)
+        except re.error as error:
+            detail = f"must be a valid regular expression, but isn't: {error}"
+            causes.append(invalid(f"{path}.pattern", schema.pattern, detail))
+    for where, child in _children(path, schema):
+        causes += _patterns(where, child)
     return causes
 
 
@@ -63,11 +79,6 @@ def _supported(path: str, schema: Any) -> list[Cause]:
     elif schema.type and schema.type not in TYPES:
         causes.append(not_supported(f"{path}.type", schema.type, TYPES))
     causes += _extensions(path, schema)
-    if schema.pattern:
-        try:
-            re.compile(schema.pattern)
-        except re.error as error:
-            causes.append(invalid(f"{path}.pattern", schema.pattern, f"must be a valid regular expression, but isn't: {error}"))
     for where, child in _children(path, schema):
         causes += _supported(where, child)
     return causes
@@ -84,7 +95,9 @@ def _extensions(path: str, schema: Any) -> list[Cause]:
             causes.append(not_supported(where, kind, _LIST_TYPES))
         if schema.type != "array":
             detail = "must be array if x-kubernetes-list-type is specified"
-            causes.append(invalid(f"{path}.type", schema.type, detail) if schema.type else required(f"{path}.type", detail))
+            causes.append(
+                invalid(f"{path}.type", schema.type, detail) if schema.type else required(f"{path}.type", detail)
+            )
     list_map = schema.xKubernetesListType == "map"
     if list_map and not schema.xKubernetesListMapKeys:
         detail = "must not be empty if x-kubernetes-list-type is map"
@@ -138,9 +151,8 @@ def _in_logic(path: str, schema: Any) -> list[Cause]:
     detail = "must be {} to be structural"
     if schema.type:
         causes.append(forbidden(f"{path}.type", detail.format("empty")))
-    for field in ("title", "description"):
-        if getattr(schema, field):
-            causes.append(forbidden(f"{path}.{field}", detail.format("empty")))
+    given = [field for field in ("title", "description") if getattr(schema, field)]
+    causes += [forbidden(f"{path}.{field}", detail.format("empty")) for field in given]
     if schema.HasField("default"):
         causes.append(forbidden(f"{path}.default", detail.format("undefined")))
     if schema.nullable:

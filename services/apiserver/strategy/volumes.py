@@ -72,7 +72,8 @@ def _pod_source(path: str, source: Any) -> list[Cause]:
     given = [field.name for field, _ in source.ListFields()]
     if not given:
         return [required(path, "must specify a volume type")]
-    # In the order of declaration, as Kubernetes looks at them.
+    # An emptyDir is what Kubernetes looks for first; the first that is found is the one that may be there.
+    given.sort(key=lambda name: name != "emptyDir")
     name = given[0]
     causes = source_rules(f"{path}.{name}", name, getattr(source, name))
     if name in _POD_ONLY:
