@@ -27,7 +27,7 @@ $(VENV)/.dev: $(BIN)/tiller pyproject.toml requirements.lock
 install: $(BIN)/tiller
 
 up: $(BIN)/tiller
-	@$(BIN)/tiller up $(UPFLAGS)
+	@$(BIN)/tiller up --process-image-path=$(CURDIR)/examples $(UPFLAGS)
 
 down: $(BIN)/tiller
 	@$(BIN)/tiller down
