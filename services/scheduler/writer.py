@@ -61,7 +61,10 @@ class Writer:
         )
         if told and pod.status.nominatedNodeName == node:
             return
-        status: dict[str, Any] = {"conditions": [self._condition("PodScheduled", "False", reason, message)]}
+        written = self._condition("PodScheduled", "False", reason, message)
+        if condition is not None and condition.status == "False" and condition.HasField("lastTransitionTime"):
+            written["lastTransitionTime"] = rfc3339(condition.lastTransitionTime)
+        status: dict[str, Any] = {"conditions": [written]}
         if pod.status.nominatedNodeName != node:
             status["nominatedNodeName"] = node or None
         self._others.put(self._patch(pod, status), _ignore)

@@ -6,6 +6,11 @@ from typing import Any
 import pytest
 from scheduling import GIB, Bench, make_node, make_pod
 
+from services.scheduler.arrays import Mask, Rows
+from services.scheduler.framework import Profile
+from services.scheduler.plugins.base import Plugin, Scope
+from services.scheduler.snapshot import Snapshot
+from services.scheduler.template import Template
 from tillerman.pb.k8s import core_v1_pb2 as core
 
 
@@ -259,3 +264,23 @@ def test_least_allocated(bench: Bench) -> None:
     bench.nodes(make_node("n1"), make_node("n2"))
     bench.pods(make_pod("big", cpu="3", memory="6Gi", node="n1"))
     assert bench.schedule(make_pod("p", cpu="100m")) == {"p": "n2"}
+
+
+def test_a_plugin_of_ones_own(bench: Bench) -> None:
+    class QuietHosts(Plugin):
+        name = "QuietHosts"
+        scope = Scope.NODES
+
+        def filter(self, pod: Template, snapshot: Snapshot, rows: Rows) -> Mask | None:
+            column = snapshot.label_column("noise")
+            return column.ids[rows] != column.number("loud")
+
+        def explain(self, pod: Template, snapshot: Snapshot, row: int) -> list[str]:
+            return ["node(s) were too loud"]
+
+    bench.scheduler.profile = Profile([*bench.profile.plugins, QuietHosts()])
+    bench.nodes(make_node("n1", labels={"noise": "loud"}), make_node("n2", labels={"noise": "low"}))
+    assert bench.schedule(make_pod("p")) == {"p": "n2"}
+    bench.observer.node_gone(make_node("n2"))
+    bench.schedule(make_pod("q"))
+    assert bench.message("q").startswith("0/1 nodes are available: 1 node(s) were too loud.")
