@@ -32,6 +32,8 @@ SYSCTL = Path("/proc/sys/net")
 
 # Without news from netlink the bridge is looked at again after so many seconds.
 RESWEEP_SECONDS = 10.0
+# Docker keeps DOCKER-USER as it is; somebody else may have emptied it.
+RECHECK_RULES_SECONDS = 60.0
 
 
 def interface_addresses() -> dict[str, ipaddress.IPv4Address]:
@@ -101,7 +103,7 @@ class BridgeKeeper:
         self._cluster_dns = cluster_dns
         self._external_ips = external_ips
         self._netfilter: bool | None = None
-        self._forward_ok = False
+        self._rules_until = 0.0
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -115,13 +117,15 @@ class BridgeKeeper:
                     changed.clear()
                     self.sweep()
                     await self._route_services()
-                    if not self._forward_ok:
-                        self._forward_ok = await asyncio.to_thread(allow_forwarding, self._cidr, self._comment)
+                    if loop.time() >= self._rules_until and await asyncio.to_thread(
+                        allow_forwarding, self._cidr, self._comment
+                    ):
+                        self._rules_until = loop.time() + RECHECK_RULES_SECONDS
                     try:
                         async with asyncio.timeout(RESWEEP_SECONDS):
                             await changed.wait()
                     except TimeoutError:
-                        self._forward_ok = False
+                        pass
             finally:
                 loop.remove_reader(news.fileno())
 
