@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from services.apiserver import patch as patches
@@ -11,7 +12,7 @@ from services.apiserver.registry.resource import Resource
 from services.apiserver.registry.versions import View
 from services.apiserver.registry.writing import Writer, Written
 from tillerman.api import codec, times
-from tillerman.api.status import StatusError, bad_request, conflict, invalid, is_not_found, required
+from tillerman.api.status import StatusError, bad_request, conflict, invalid, invalid_value, is_not_found, required
 
 ATTEMPTS = 5
 
@@ -108,12 +109,15 @@ def check_version(resource: Resource, name: str, wanted: dict[str, Any], current
 
 
 def decode(message: Any, content: dict[str, Any], context: Context) -> Any:
-    """The patched object as a message. Raises BadRequest with the decoder's words."""
+    """The patched object as a message. Raises Invalid or (strict) BadRequest with the decoder's words."""
     unknown: list[str] | None = [] if context.field_validation == "Warn" else None
     try:
         decoded = codec.from_dict(content, message, strict=context.field_validation == "Strict", unknown=unknown)
     except codec.DecodeError as error:
-        raise bad_request(str(error)) from error
+        if error.strict:
+            raise bad_request(str(error)) from error
+        # What was patched was an object before, so the patch is what does not fit.
+        raise invalid("", "", [invalid_value("patch", json.dumps(content), str(error))]) from error
     if unknown:
         context.warnings.extend(unknown)
     return decoded
