@@ -53,6 +53,8 @@ from services.kubelet.runtime.interface import (
 
 log = structlog.get_logger(__name__)
 PAUSE_REPOSITORY = "tillerman/pause"
+_NETWORK_ATTEMPTS = 20
+_NETWORK_RETRY_SECONDS = 0.05
 PAUSE_IMAGE = f"{PAUSE_REPOSITORY}:{PAUSE_VERSION}"
 
 
@@ -66,6 +68,7 @@ class DockerRuntime:
         self._cluster = cluster
         self._network = network
         self._cluster_cidr = cluster_cidr
+        self._architecture = ""
         self._engine = Engine()
         self._images = DockerImages(self._engine)
         self._events = DockerEvents(self._engine, labels=self._labels, on_image_event=self._images.forget)
@@ -74,7 +77,8 @@ class DockerRuntime:
     async def start(self) -> RuntimeInfo:
         await self._engine.connect()
         info = await self._engine.call("info", lambda client: client.info())
-        await asyncio.gather(self._ensure_pause(info.get("Architecture", "x86_64")), self._ensure_network())
+        self._architecture = str(info.get("Architecture", "x86_64"))
+        await asyncio.gather(self._ensure_pause(self._architecture), self._ensure_network())
         self._stats.configure(info)
         version = info.get("ServerVersion", "")
         return RuntimeInfo("docker", version, f"docker://{version}")
@@ -114,15 +118,20 @@ class DockerRuntime:
         def create(client: Any) -> None:
             client._result(client._post_json(client._url("/networks/create"), data=body), json=True)
 
-        try:
-            await self._engine.call("create_network", create)
-        except RuntimeFailure as error:
-            # Another kubelet of the cluster may have been quicker; its range is then in use, too.
-            if isinstance(error, ConflictFailure) or await self._has_network():
+        for attempt in range(_NETWORK_ATTEMPTS):
+            try:
+                await self._engine.call("create_network", create)
                 return
-            raise RuntimeFailure(
-                f"cannot create the Docker network {self._network} with subnet {subnet} (--cluster-cidr): {error}"
-            ) from error
+            except RuntimeFailure as error:
+                # Another kubelet of the cluster may have been quicker; its range is then in use, too, a moment before
+                # its network is to be seen.
+                if isinstance(error, ConflictFailure) or await self._has_network():
+                    return
+                if "overlaps" not in str(error) or attempt == _NETWORK_ATTEMPTS - 1:
+                    raise RuntimeFailure(
+                        f"cannot create the Docker network {self._network} with subnet {subnet} (--cluster-cidr): {error}"
+                    ) from error
+            await asyncio.sleep(_NETWORK_RETRY_SECONDS)
 
     async def _has_network(self) -> bool:
         found = await self._engine.call("list_networks", lambda client: client.networks(names=[self._network]))
@@ -150,7 +159,13 @@ class DockerRuntime:
         body = sandbox_body(spec, image=PAUSE_IMAGE, network=self._network, labels=self._labels)
         name = sandbox_name(spec.pod, spec.attempt)
         async with self._engine.starting:
-            sandbox_id = await self._create(name, body)
+            try:
+                sandbox_id = await self._create(name, body)
+            except NotFoundFailure:
+                # The image went away: another cluster was taken down, or somebody tidied up.
+                self._images.forget()
+                await self._ensure_pause(self._architecture)
+                sandbox_id = await self._create(name, body)
             try:
                 await self._engine.call("start_sandbox", lambda client: client.start(sandbox_id))
             except RuntimeFailure:
