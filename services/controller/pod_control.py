@@ -67,6 +67,8 @@ class PodControl:
             succeeded, failure = await self._create_batch(owner, key, pods)
             done += succeeded
             size *= 4
+            if succeeded < len(pods):
+                break
         return Outcome(done, failure)
 
     async def _create_batch(self, owner: Message, key: str, pods: list[core.Pod]) -> tuple[int, StatusError | None]:
@@ -87,9 +89,11 @@ class PodControl:
                 # A random suffix met an old one; the next round picks another.
                 failure = failure or result
                 continue
+            if namespace_terminating(result):
+                # The owner goes, too; there is nothing to try again.
+                return succeeded, None
             failure = failure or result
-            if not namespace_terminating(result):
-                self._recorder.event(owner, "Warning", "FailedCreate", f"Error creating: {result.message}")
+            self._recorder.event(owner, "Warning", "FailedCreate", f"Error creating: {result.message}")
         return succeeded, failure
 
     async def delete(self, owner: Message, key: str, pods: Sequence[core.Pod]) -> Outcome:
