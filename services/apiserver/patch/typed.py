@@ -13,7 +13,7 @@ from services.apiserver.patch.field_paths import (
     element_of_value,
     shown,
 )
-from services.apiserver.patch.field_types import ANY, FieldType
+from services.apiserver.patch.field_types import ANY, DEDUCED, FieldType
 
 _ABSENT: Any = object()
 _JSON_TYPES = {"string": str, "boolean": bool}
@@ -59,7 +59,7 @@ def _items(value: Any, kind: FieldType) -> dict[str, tuple[Any, FieldType]]:
 
 def check(value: Any, kind: FieldType, path: Path = ()) -> None:
     """Raises TypingError for the first thing that does not fit: an unknown field, a wrong type, a repeated key."""
-    if value is None:
+    if value is None or kind is DEDUCED:
         return
     where = shown(path)
     if kind.kind == "map":
@@ -113,7 +113,7 @@ def fields_of(value: Any, kind: FieldType) -> FieldSet:
 def _collect(value: Any, kind: FieldType, path: Path, found: list[Path]) -> None:
     if not _merges(value, kind):
         # null or an empty value in the place of a map or list sets nothing.
-        if kind.kind == "scalar" or kind.atomic:
+        if kind.kind == "scalar" or kind.atomic or (kind is DEDUCED and not isinstance(value, dict)):
             found.append(path)
         return
     for element, (part, child) in _items(value, kind).items():
