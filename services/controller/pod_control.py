@@ -91,7 +91,7 @@ class PodControl:
                 continue
             if namespace_terminating(result):
                 # The owner goes, too; there is nothing to try again.
-                return succeeded, None
+                continue
             failure = failure or result
             self._recorder.event(owner, "Warning", "FailedCreate", f"Error creating: {result.message}")
         return succeeded, failure
