@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from conftest import RunningApiserver
+from real_apiserver import RunningApiserver
 
 from tillerman.api.status import StatusError
 from tillerman.client import kubeconfig

@@ -7,7 +7,7 @@ import contextlib
 from typing import Any
 
 import pytest
-from conftest import managing, options
+from managed_cluster import managing, options
 
 from services.controller.options import ControllerManagerOptions
 from tillerman.api.pods import is_ready
