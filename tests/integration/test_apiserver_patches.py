@@ -98,7 +98,7 @@ async def test_invalid_objects_name_the_field(client: Client) -> None:
     name = (await made(client)).metadata.name
     with pytest.raises(StatusError) as caught:
         await client.resource(apps.Deployment).patch(name, "default", {"spec": {"replicas": "x"}}, type="merge")
-    assert caught.value.reason == "BadRequest"
+    assert caught.value.reason == "Invalid"
 
 
 async def test_a_new_namespace_is_active_and_finalized(client: Client) -> None:

@@ -15,26 +15,25 @@ Json = dict[str, Any]
 
 def three_way(original: Json, wanted: Json, live: Json, schema: Descriptor | None) -> Json:
     """The patch; {} when nothing is to be done. Without a schema (custom resources) a plain merge patch."""
-    patch = changes(live, wanted, schema)
-    return combine(patch, removals(original, wanted, live, schema))
+    patch: Json = combine(changes(live, wanted, schema), removals(original, wanted, live, schema))
+    return patch
 
 
-class MapValues(dict[str, FieldDescriptor]):
+class MapValues(dict[str, Any]):
     """The "fields" of a map: every key holds the same."""
 
     def __init__(self, value: FieldDescriptor) -> None:
         self.value = value
 
-    def get(self, key: str, default: Any = None) -> FieldDescriptor:
+    def get(self, key: str, default: Any = None) -> Any:
         return self.value
 
 
-def fields_of(schema: Descriptor | None) -> dict[str, FieldDescriptor]:
+def fields_of(schema: Descriptor | None) -> dict[str, Any]:
     """The fields by JSON name, those of inlined messages among them."""
     if schema is not None and schema.GetOptions().map_entry:
-        value: FieldDescriptor = schema.fields_by_name["value"]
-        return MapValues(value)
-    found: dict[str, FieldDescriptor] = {}
+        return MapValues(schema.fields_by_name["value"])
+    found: dict[str, Any] = {}
     for field in schema.fields if schema else ():
         if field.GetOptions().Extensions[options_pb2.k8s].inline:
             found |= fields_of(field.message_type)
