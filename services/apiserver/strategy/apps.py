@@ -256,6 +256,11 @@ def _update_daemon_set(new: Any, old: Any) -> None:
     new.metadata.annotations[_TEMPLATE_GENERATION] = str(generation)
 
 
+def _update_daemon_set_status(new: Any, old: Any) -> None:
+    if _TEMPLATE_GENERATION in old.metadata.annotations:
+        new.metadata.annotations[_TEMPLATE_GENERATION] = old.metadata.annotations[_TEMPLATE_GENERATION]
+
+
 def _validate_daemon_set(daemon_set: Any) -> list[Cause]:
     spec = daemon_set.spec
     causes = selector_of_template("spec", spec, kind="daemonset") + _template("spec.template", spec)
@@ -331,6 +336,7 @@ KINDS = {
         generation=True,
         create=_create_daemon_set,
         update=_update_daemon_set,
+        update_status=_update_daemon_set_status,
         validate=_validate_daemon_set,
         validate_update=_same_selector,
     ),

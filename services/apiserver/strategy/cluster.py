@@ -105,7 +105,7 @@ def _capacity(status: Any) -> list[Cause]:
     for field in ("capacity", "allocatable"):
         resources = getattr(status, field)
         for name in sorted(resources):
-            causes += amount(f"status.{field}[{name}]", name, resources[name])
+            causes += amount(f"status.{field}.{name}", name, resources[name])
     return causes
 
 

@@ -46,11 +46,7 @@ def _normalize(service: Any) -> None:
 def _update_service(new: Any, old: Any) -> None:
     after, before = new.spec, old.spec
     if after.type != "ExternalName" and before.type != "ExternalName":
-        # What was allotted stays unless the update names something else.
-        if not after.clusterIP and not after.clusterIPs:
-            after.clusterIP = before.clusterIP
-            after.clusterIPs.extend(before.clusterIPs)
-        elif after.clusterIP != before.clusterIP and list(after.clusterIPs) == list(before.clusterIPs):
+        if after.clusterIP != before.clusterIP and list(after.clusterIPs) == list(before.clusterIPs):
             del after.clusterIPs[:]
     elif after.type == "ExternalName" and before.type != "ExternalName" and after.clusterIP == before.clusterIP:
         after.ClearField("clusterIP")
@@ -245,7 +241,9 @@ def _validate_service_update(new: Any, old: Any) -> list[Cause]:
         return []
     causes: list[Cause] = []
     before, after = old.spec.clusterIPs, new.spec.clusterIPs
-    if before and (not after or after[0] != before[0]):
+    if before and not after:
+        causes.append(invalid("spec.clusterIPs[0]", after, "primary clusterIP can not be unset"))
+    elif before and after[0] != before[0]:
         causes.append(invalid("spec.clusterIPs[0]", after, "may not change once set"))
     return causes
 
@@ -273,6 +271,7 @@ KINDS = {
     core.Service: Kind(
         name=dns1035_label,
         status=True,
+        unconditional_update=False,
         create=_normalize,
         update=_update_service,
         validate=_validate_service,

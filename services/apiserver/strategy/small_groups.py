@@ -43,6 +43,11 @@ def _validate_lease(lease: Any) -> list[Cause]:
     return causes
 
 
+def _create_priority_class(priority: Any) -> None:
+    # Set once; unlike elsewhere it never counts up.
+    priority.metadata.generation = 1
+
+
 def _validate_priority_class(priority: Any) -> list[Cause]:
     causes: list[Cause] = []
     name = priority.metadata.name
@@ -212,7 +217,7 @@ KINDS = {
     coordination.Lease: Kind(create_on_update=True, unconditional_update=False, validate=_validate_lease),
     scheduling.PriorityClass: Kind(
         namespaced=False,
-        generation=True,
+        create=_create_priority_class,
         validate=_validate_priority_class,
         validate_update=_update_priority_class,
         validate_on_update=False,
