@@ -185,7 +185,7 @@ def pod_is_over(pod: core.Pod, observed: Observed) -> bool:
 
 def _plan(pod: core.Pod, observed: Observed, now: float) -> Plan:
     if observed.gone or pod.metadata.HasField("deletionTimestamp"):
-        return _terminate(pod, observed)
+        return _terminate(pod, observed, now)
     if pod_is_over(pod, observed):
         return _wind_up(pod, observed)
     result = Plan(wake_at=deadline(pod, observed))
@@ -196,7 +196,7 @@ def _plan(pod: core.Pod, observed: Observed, now: float) -> Plan:
     return _run_containers(pod, observed, now, result)
 
 
-def _terminate(pod: core.Pod, observed: Observed) -> Plan:
+def _terminate(pod: core.Pod, observed: Observed, now: float) -> Plan:
     result = Plan(activity="terminating")
     if observed.torn_down:
         if observed.gone:
@@ -206,7 +206,9 @@ def _terminate(pod: core.Pod, observed: Observed) -> Plan:
             result.activity = "telling the API server that the pod has ended"
         return result
     grace = 1.0 if observed.gone and not pod.metadata.HasField("deletionTimestamp") else grace_period(pod)
-    if _kill_all(pod, observed, grace, result):
+    # deletionTimestamp is when the grace ends; sidecars get what the others have left of it.
+    left = pod.metadata.deletionTimestamp.seconds - now
+    if _kill_all(pod, observed, grace, result, sidecar_grace=min(grace, max(left, MIN_GRACE_SECONDS))):
         return result
     # What is being started must first be there to be removed.
     if not any(key.startswith(("container:", "sandbox", "volumes", "kill:")) for key in observed.inflight):
@@ -217,20 +219,22 @@ def _terminate(pod: core.Pod, observed: Observed) -> Plan:
 def _wind_up(pod: core.Pod, observed: Observed) -> Plan:
     """The pod is over but not deleted: containers stay for their logs, the sandbox and what still runs go."""
     result = Plan(activity="ended")
-    if _kill_all(pod, observed, grace_period(pod), result):
+    grace = grace_period(pod)
+    if _kill_all(pod, observed, grace, result, sidecar_grace=grace):
         return result
     sandboxes = [*observed.old_sandboxes, *([observed.sandbox] if observed.sandbox else [])]
     result.actions.extend(RemoveSandbox(sandbox) for sandbox in sandboxes)
     return result
 
 
-def _kill_all(pod: core.Pod, observed: Observed, grace: float, result: Plan) -> bool:
+def _kill_all(pod: core.Pod, observed: Observed, grace: float, result: Plan, *, sidecar_grace: float) -> bool:
     """Main containers first, then sidecars, last started first. False when nothing runs any more."""
     sidecars = [c.name for c in pod.spec.initContainers if is_sidecar(c)]
     running = {name: view.latest for name, view in observed.containers.items() if view.running}
     first = [state for name, state in running.items() if name not in sidecars]
     if not first:
         first = [running[name] for name in reversed(sidecars) if name in running][:1]
+        grace = sidecar_grace
     for state in first:
         if state is not None:
             result.actions.append(KillContainer(state, grace, f"Stopping container {state.name}"))

@@ -6,7 +6,7 @@ and what nobody foresaw escapes.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -17,10 +17,10 @@ from services.kubelet.backoff import doubled
 from services.kubelet.container_spec import ConfigError, PodPaths, container_spec, pod_identity
 from services.kubelet.env import EnvError, EnvSources, build_env, referenced, service_variables
 from services.kubelet.images import ImageManager, ImageProblem, default_policy
+from services.kubelet.killing import ContainerKiller, until_done
 from services.kubelet.lifecycle import HookFailed, run_hook
 from services.kubelet.observed import Observed, Trouble
 from services.kubelet.plan import (
-    MIN_GRACE_SECONDS,
     EnsureImage,
     KillContainer,
     MountVolumes,
@@ -91,19 +91,11 @@ class PodActions:
         self._tools = tools
         self._get_pod = pod
         self._changed = changed
-        # Set when a kill has to hurry: the pod was deleted by force.
-        self.hurry = asyncio.Event()
-        # Told by the worker when a container is seen to have ended.
-        self._exits: dict[str, asyncio.Event] = {}
+        self.killer = ContainerKiller(observed, tools.runtime, tools.clock, hook_failed=self._pre_stop_failed)
 
     @property
     def pod(self) -> core.Pod:
         return self._get_pod()
-
-    def ended(self, container_id: str) -> None:
-        event = self._exits.get(container_id)
-        if event is not None:
-            event.set()
 
     def event(self, kind: str, reason: str, message: str, container: str = "") -> None:
         path = ""
@@ -164,7 +156,7 @@ class PodActions:
 
     async def remove_sandbox(self, action: RemoveSandbox) -> None:
         observed, sandbox = self._observed, action.sandbox
-        await self._until_done("remove sandbox", lambda: self._tools.runtime.remove_sandbox(sandbox.id))
+        await until_done(self._tools.clock, "remove sandbox", lambda: self._tools.runtime.remove_sandbox(sandbox.id))
         if self._tools.node.addresses is not None:
             self._tools.node.addresses.release(sandbox.ip)
         if observed.sandbox is not None and observed.sandbox.id == sandbox.id:
@@ -308,83 +300,22 @@ class PodActions:
 
     async def kill_container(self, action: KillContainer) -> None:
         """preStop, stop signal, grace, SIGKILL; returns when the container has ended."""
-        state, clock, runtime = action.container, self._tools.clock, self._tools.runtime
-        exited = self._exits.setdefault(state.id, asyncio.Event())
-        self.event("Normal", action.reason, action.message, state.name)
-        container = next((c for c in all_containers(self.pod) if c.name == state.name), None)
-        end = clock.monotonic() + action.grace_seconds
-        if container is not None and container.lifecycle.HasField("preStop") and action.grace_seconds > 0:
-            await self._pre_stop(container, state, action.grace_seconds, exited)
-            end = max(end, clock.monotonic() + MIN_GRACE_SECONDS)
-        if action.grace_seconds > 0:
-            await self._until_done("stop container", lambda: runtime.signal_container(state.id, ""))
-            await self._wait_exit(exited, end)
-        while not exited.is_set():
-            await self._until_done("kill container", lambda: runtime.signal_container(state.id, "SIGKILL"))
-            await self._wait_exit(exited, clock.monotonic() + 10.0)
-            if not exited.is_set():
-                await self._look(state)
-        self._exits.pop(state.id, None)
+        self.event("Normal", action.reason, action.message, action.container.name)
+        container = next((c for c in all_containers(self.pod) if c.name == action.container.name), None)
+        hook = None
+        if container is not None and container.lifecycle.HasField("preStop"):
+            hook = self._pre_stop(container, action.container)
+        await self.killer.kill(action.container, action.grace_seconds, hook)
 
-    async def _look(self, state: ContainerState) -> None:
-        """No exit was heard of after a SIGKILL: see whether the container is still there."""
-        inventory = await self._tools.runtime.inventory()
-        found = next((c for c in inventory.containers if c.id == state.id), None)
-        if found is None or found.phase is not Phase.RUNNING:
-            view = self._observed.view(state.name)
-            now = self._tools.clock.time()
-            ended = found or replace(state, phase=Phase.EXITED, exit_code=137, reason="Error", finished_at=now)
-            view.attempts = [ended if attempt.id == state.id else attempt for attempt in view.attempts]
-            self.ended(state.id)
+    def _pre_stop(self, container: core.Container, state: ContainerState) -> Callable[[], Awaitable[None]]:
+        return lambda: self._hook(container.lifecycle.preStop, container, state)
 
-    async def _pre_stop(
-        self, container: core.Container, state: ContainerState, grace: float, exited: asyncio.Event
-    ) -> None:
-        hook = asyncio.create_task(self._hook(container.lifecycle.preStop, container, state), name="preStop")
-        gone = asyncio.create_task(exited.wait(), name="preStop-exited")
-        hurry = asyncio.create_task(self.hurry.wait(), name="preStop-hurry")
-        timer = self._tools.clock.call_later(grace, lambda: _cancel(hook))
-        try:
-            await asyncio.wait([hook, gone, hurry], return_when=asyncio.FIRST_COMPLETED)
-            if hook.done():
-                failure = None if hook.cancelled() else hook.exception()
-                if failure is not None:
-                    self.event("Warning", "FailedPreStopHook", f"PreStopHook failed: {failure}", container.name)
-        finally:
-            timer.cancel()
-            for task in (hook, gone, hurry):
-                task.cancel()
-            await asyncio.gather(hook, gone, hurry, return_exceptions=True)
-
-    async def _wait_exit(self, exited: asyncio.Event, end: float) -> None:
-        """Until the container ended, the time is up, or there is hurry (then one second at most)."""
-        clock = self._tools.clock
-        hurried = self.hurry.is_set()
-        while not exited.is_set():
-            left = end - clock.monotonic()
-            if hurried:
-                left = min(left, 1.0)
-            if left <= 0:
-                return
-            woken = asyncio.Event()
-            timer = clock.call_later(left, woken.set)
-            waits = [
-                asyncio.create_task(e.wait()) for e in ([exited, woken] if hurried else [exited, woken, self.hurry])
-            ]
-            try:
-                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                timer.cancel()
-                for task in waits:
-                    task.cancel()
-                await asyncio.gather(*waits, return_exceptions=True)
-            if woken.is_set():
-                return
-            hurried = self.hurry.is_set()
+    def _pre_stop_failed(self, name: str, error: BaseException) -> None:
+        self.event("Warning", "FailedPreStopHook", f"PreStopHook failed: {error}", name)
 
     async def remove_container(self, action: RemoveContainer) -> None:
         state = action.container
-        await self._until_done("remove container", lambda: self._tools.runtime.remove_container(state.id))
+        await until_done(self._tools.clock, "remove container", lambda: self._tools.runtime.remove_container(state.id))
         view = self._observed.view(state.name)
         view.attempts = [attempt for attempt in view.attempts if attempt.id != state.id]
 
@@ -393,7 +324,7 @@ class PodActions:
         removals: list[Awaitable[None]] = []
         for view in observed.containers.values():
             removals += [
-                self._until_done("remove container", lambda id=state.id: runtime.remove_container(id))  # type: ignore[misc]
+                until_done(self._tools.clock, "remove container", lambda id=state.id: runtime.remove_container(id))  # type: ignore[misc]
                 for state in view.attempts
             ]
         await asyncio.gather(*removals)
@@ -423,18 +354,6 @@ class PodActions:
             return state.message
         return data.decode(errors="replace") or state.message
 
-    async def _until_done(self, what: str, attempt: Callable[[], Awaitable[None]]) -> None:
-        """Cleaning up has no alternative: tried until it works."""
-        delay = 0.2
-        while True:
-            try:
-                await attempt()
-                return
-            except RuntimeFailure as error:
-                log.warning("retrying", what=what, pod=self.pod.metadata.name, error=str(error))
-                await self._tools.clock.sleep(delay)
-                delay = min(delay * 2, 10.0)
-
     def _trouble(
         self, reason: str, message: str, old: Trouble | None, *, first: float = 10.0, limit: float = 300.0
     ) -> Trouble:
@@ -443,10 +362,6 @@ class PodActions:
 
     def _container(self, name: str) -> core.Container:
         return next(c for c in all_containers(self.pod) if c.name == name)
-
-
-def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
 
 
 def _head(path: Path, limit: int) -> bytes:

@@ -88,14 +88,14 @@ class PodWorker:
         self.pod = pod
         self._tools.volumes.update(pod)
         if pod.metadata.HasField("deletionGracePeriodSeconds") and pod.metadata.deletionGracePeriodSeconds == 0:
-            self._actions.hurry.set()
+            self._actions.killer.hurry.set()
         self.wake()
 
     def gone(self) -> None:
         """The pod is no more in the API server."""
         self.observed.gone = True
         if not self.deleted_at_server:
-            self._actions.hurry.set()
+            self._actions.killer.hurry.set()
         self.wake()
 
     async def runtime_event(self, event: RuntimeEvent) -> None:
@@ -134,7 +134,7 @@ class PodWorker:
                 prober = self._probers.pop(name, None)
                 if prober is not None:
                     await prober.stop()
-                self._actions.ended(event.id)
+                self._actions.killer.ended(event.id)
                 self._report_back_off(view.attempts[index])
                 return
 
@@ -252,9 +252,17 @@ class PodWorker:
                 changed=self.wake,
                 clock=self._tools.clock,
                 age=max(now - state.started_at, 0.0),
+                known=self._known_status(state),
             )
             self._probers[container.name] = prober
             prober.start()
+
+    def _known_status(self, state: ContainerState) -> core.ContainerStatus | None:
+        """What was said last of this very container."""
+        status = self._statuses.last(self.pod)
+        container_id = f"{self._tools.runtime.name}://{state.id}"
+        known = (s for s in [*status.initContainerStatuses, *status.containerStatuses] if s.containerID == container_id)
+        return next(known, None)
 
     def _start(self, action: Action) -> None:
         self.observed.inflight.add(action.key)

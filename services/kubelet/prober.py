@@ -58,8 +58,10 @@ class ContainerProber:
         changed: Callable[[], None],
         clock: Clock,
         age: float,
+        known: core.ContainerStatus | None = None,
     ) -> None:
-        """age: seconds that the container has been running, for initialDelaySeconds after a kubelet restart."""
+        """age: seconds that the container has been running, for initialDelaySeconds after a kubelet restart.
+        known: what an earlier kubelet found out about it, which holds until probes say otherwise."""
         self._labels = (container.name, pod.metadata.name, pod.metadata.namespace)
         self._container = container
         self._view = view
@@ -69,12 +71,14 @@ class ContainerProber:
         self._clock = clock
         self._began = clock.monotonic() - age
         self._restarted = age > 1.0
+        self._known = known
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         container, view = self._container, self._view
-        view.started = not container.HasField("startupProbe")
-        view.ready = not container.HasField("readinessProbe")
+        known = self._known or core.ContainerStatus()
+        view.started = known.started or not container.HasField("startupProbe")
+        view.ready = (known.ready and view.started) or not container.HasField("readinessProbe")
         probed = [name for name in ("startupProbe", "readinessProbe", "livenessProbe") if container.HasField(name)]
         if probed:
             self._tasks.append(asyncio.create_task(self._run(), name=f"probe {container.name}"))
@@ -87,7 +91,7 @@ class ContainerProber:
 
     async def _run(self) -> None:
         container = self._container
-        if container.HasField("startupProbe"):
+        if container.HasField("startupProbe") and not self._view.started:
             await self._startup(container.startupProbe)
             if not self._view.started:
                 return

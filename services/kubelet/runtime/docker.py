@@ -129,7 +129,7 @@ class DockerRuntime:
                     return
                 if "overlaps" not in str(error) or attempt == _NETWORK_ATTEMPTS - 1:
                     raise RuntimeFailure(
-                        f"cannot create the Docker network {self._network} with subnet {subnet} (--cluster-cidr): {error}"
+                        f"cannot create the Docker network {self._network} (--cluster-cidr {subnet}): {error}"
                     ) from error
             await asyncio.sleep(_NETWORK_RETRY_SECONDS)
 

@@ -226,8 +226,9 @@ def test_sidecars_are_stopped_last() -> None:
     (kill,) = plan(spec, observed, NOW).actions
     assert isinstance(kill, KillContainer) and kill.container.name == "web"
     observed.view("web").attempts[0] = container("web", Phase.EXITED)
+    spec.metadata.deletionTimestamp.seconds = int(NOW) + 4
     (kill,) = plan(spec, observed, NOW).actions
-    assert isinstance(kill, KillContainer) and kill.container.name == "side"
+    assert isinstance(kill, KillContainer) and kill.container.name == "side" and kill.grace_seconds == 4
 
 
 def test_nothing_is_torn_down_while_something_is_being_started() -> None:

@@ -280,6 +280,23 @@ async def test_a_new_kubelet_takes_over_what_runs(node: Node, tmp_path: Path) ->
     await second.stop()
 
 
+async def test_a_new_kubelet_takes_readiness_over(node: Node, tmp_path: Path) -> None:
+    probe = {"readinessProbe": {"exec": {"command": ["x"]}, "initialDelaySeconds": 3600}}
+    node.add(pod := make_pod(containers=[{"name": "c", "image": "app:1", **probe}]))
+    await node.settle()
+    assert not node.status().containerStatuses[0].ready
+    pod.status.CopyFrom(node.status())
+    pod.status.containerStatuses[0].ready = True
+    await node.stop()
+    second = Node(tmp_path)
+    second.runtime = second.tools.runtime = node.runtime
+    second.initial = [pod]
+    await second.start()
+    await second.settle()
+    assert second.status().containerStatuses[0].ready
+    await second.stop()
+
+
 async def test_what_belongs_to_no_pod_is_removed(node: Node, tmp_path: Path) -> None:
     node.add(make_pod())
     await node.settle()
