@@ -14,11 +14,14 @@ TOLERATION_SECONDS = 300
 BUILT_IN_PRIORITIES = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
 
 
-def is_new_pod(attributes: Attributes) -> bool:
+def is_pod(attributes: Attributes) -> bool:
+    """A pod itself, not one of its subresources."""
     resource = attributes.resource
-    return (
-        attributes.operation == CREATE and not attributes.subresource and not resource.group and resource.name == "pods"
-    )
+    return not attributes.subresource and not resource.group and resource.name == "pods"
+
+
+def is_new_pod(attributes: Attributes) -> bool:
+    return attributes.operation == CREATE and is_pod(attributes)
 
 
 class ServiceAccounts(BasePlugin):
@@ -71,7 +74,7 @@ class DefaultTolerations(BasePlugin):
         resource = attributes.resource
         if resource.group or resource.name != "pods" or attributes.subresource:
             return
-        if attributes.operation not in (CREATE, UPDATE) or not is_new_pod(attributes):
+        if attributes.operation not in (CREATE, UPDATE) or not is_pod(attributes):
             return
         spec = attributes.obj.spec
         for key in ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"):

@@ -12,7 +12,7 @@ from services.apiserver.registry.catalog import Catalog
 from services.apiserver.registry.context import Context, User
 from services.apiserver.registry.registry import Target, Virtual
 from services.apiserver.registry.subresources import Binding
-from tillerman.api.status import bad_request, invalid, invalid_value, required
+from tillerman.api.status import bad_request, invalid, invalid_value
 
 AUTHENTICATION, AUTHORIZATION = "authentication.k8s.io/v1", "authorization.k8s.io/v1"
 
@@ -107,7 +107,13 @@ def _check(body: Any, target: Target, *, needs_user: bool = True) -> None:
         detail = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
         causes.append(invalid_value("spec.resourceAttributes", None, detail))
     if needs_user and not spec.user and not spec.groups:
-        causes.append(required("spec.user", "at least one of user or group must be specified"))
+        causes.append(invalid_value("spec.user", "", "at least one of user or group must be specified"))
+    meta = body.metadata
+    if meta.name or meta.generateName or meta.labels or meta.annotations:
+        detail = (
+            "must be empty except for namespace" if target.resource == "localsubjectaccessreviews" else "must be empty"
+        )
+        causes.append(invalid_value("metadata", meta.name, detail))
     if target.resource == "localsubjectaccessreviews" and spec.resourceAttributes.namespace != target.namespace:
         detail = "must match metadata.namespace"
         causes.append(invalid_value("spec.resourceAttributes.namespace", spec.resourceAttributes.namespace, detail))
