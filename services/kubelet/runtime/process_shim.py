@@ -289,8 +289,12 @@ def run(spec: dict[str, Any]) -> None:
     with open("state.json.new", "w") as state:
         json.dump({"pid": pid, "start": start_ticks(pid), "shim": shim, "shim_start": start_ticks(shim)}, state)
     os.replace("state.json.new", "state.json")
+    server = socket.socket(socket.AF_UNIX)
+    server.bind("attach.sock")
+    os.chmod("attach.sock", 0o600)
+    server.listen(8)
     report(f"OK {pid} {start_ticks(pid)}")
-    code = pump(pid, log, outs, parent_in, tty=tty)
+    code = pump(pid, log, outs, parent_in, server, tty=tty)
     end_descendants()
     log.flush()
     finish(code, "")
@@ -309,12 +313,8 @@ def finish(code: int, words: str) -> None:
     os.replace("exit.json.new", "exit.json")
 
 
-def pump(pid: int, log: Log, outs: dict[int, str], stdin: int, *, tty: bool) -> int:
+def pump(pid: int, log: Log, outs: dict[int, str], stdin: int, server: socket.socket, *, tty: bool) -> int:
     """Until the main process has ended and what it wrote is read; returns its exit code."""
-    server = socket.socket(socket.AF_UNIX)
-    server.bind("attach.sock")
-    os.chmod("attach.sock", 0o600)
-    server.listen(8)
     clients: Clients = {}
     watch = os.pidfd_open(pid)
     code: int | None = None
