@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from collections.abc import Sequence
 
@@ -13,6 +14,7 @@ from services.apiserver.options import ApiserverOptions
 from services.apiserver.server import Apiserver, assemble, first_service_ip
 from services.apiserver.storage.maintenance import compact_forever, warn_of_broken_version
 from tillerman.service import Component, ServiceRuntime, run
+from tillerman.service.options import OptionsError
 
 COMPONENT = Component("kube-apiserver", default_port=6450, default_metrics_port=6451)
 
@@ -22,7 +24,10 @@ async def start(runtime: ServiceRuntime[ApiserverOptions]) -> None:
     server = assemble(options, Instrument(runtime.registry))
     runtime.on_shutdown(server.store.close)
     runtime.task_group.create_task(server.feed.run(), name="feed")
-    add_fronts(runtime, server)
+    kubelets = pods.Kubelets(server.registry, kubelet_tls(options))
+    runtime.on_shutdown(kubelets.close)
+    add_fronts(runtime, server, kubelets)
+    https = bind(options.bind_address, options.secure_port) if options.secure_port else None
     await server.feed.synced.wait()
     await bootstrap(
         server.registry,
@@ -36,9 +41,46 @@ async def start(runtime: ServiceRuntime[ApiserverOptions]) -> None:
         compaction = compact_forever(server.store, options.etcd_compaction_interval)
         runtime.task_group.create_task(compaction, name="compact")
     runtime.spawn(warn_of_broken_version(server.store.client), name="check-etcd-version")
+    if https is not None:
+        runtime.spawn(serve_https(runtime, server, kubelets, https), name="start-https")
 
 
-def add_fronts(runtime: ServiceRuntime[ApiserverOptions], server: Apiserver) -> None:
+def bind(address: str, port: int) -> socket.socket:
+    """Listens at once, so that callers queue up. Raises OptionsError."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        return socket.create_server((address, port), family=family, backlog=1024)
+    except OSError as error:
+        raise OptionsError(f"--secure-port: cannot listen on {address}:{port}: {error.strerror or error}") from error
+
+
+async def serve_https(
+    runtime: ServiceRuntime[ApiserverOptions], server: Apiserver, kubelets: pods.Kubelets, https: socket.socket
+) -> None:
+    """Its libraries are imported now, while the gRPC front already answers."""
+    await runtime.serve()
+    from services.apiserver.fronts.http.server import HttpFront, bearer_token, listen, peer_identity, tls_context
+
+    options = runtime.options
+    front = HttpFront(
+        server.registry,
+        authenticate=Authenticator(
+            identity=peer_identity, bearer=bearer_token, tokens=server.tokens, insecure=options.insecure
+        ),
+        authorizer=server.authorizer,
+        instrument=server.instrument,
+        log=runtime.log,
+        kubelets=kubelets,
+        max_reads=options.max_requests_inflight,
+        max_writes=options.max_mutating_requests_inflight,
+    )
+    tls = None
+    if not options.insecure and options.tls_cert_file and options.tls_key_file:
+        tls = tls_context(options.tls_cert_file, options.tls_key_file, options.client_ca_file)
+    runtime.on_shutdown(await listen(front, https, tls))
+
+
+def add_fronts(runtime: ServiceRuntime[ApiserverOptions], server: Apiserver, kubelets: pods.Kubelets) -> None:
     options = runtime.options
     authenticate = Authenticator(
         identity=runtime.peer_identity, bearer=runtime.bearer_token, tokens=server.tokens, insecure=options.insecure
@@ -52,8 +94,6 @@ def add_fronts(runtime: ServiceRuntime[ApiserverOptions], server: Apiserver) -> 
         max_writes=options.max_mutating_requests_inflight,
     )
     runtime.add_generic_handlers(objects.SERVICE, front.handlers())
-    kubelets = pods.Kubelets(server.registry, kubelet_tls(options))
-    runtime.on_shutdown(kubelets.close)
     streams = pods.PodsFront(
         server.registry, kubelets, authenticate=authenticate, instrument=server.instrument, log=runtime.log
     )

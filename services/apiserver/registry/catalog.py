@@ -38,6 +38,10 @@ class Catalog:
         found = self._made[api_version, resource] = Resource(info, self.hub)
         return found
 
+    def stores(self, info: ResourceInfo) -> bool:
+        """Whether objects of a row of the scheme are stored, be it in another version; makes nothing."""
+        return bool(info.etcd_prefix)
+
     def add_custom(self, resource: Resource) -> None:
         self._custom[resource.info.api_version, resource.name] = resource
 

@@ -178,6 +178,10 @@ class Registry:
             target = replace(target, api_version=context.asked[0], resource=context.asked[1])
         await self.authorizer.authorize(context, verb, target)
 
+    def is_virtual(self, api_version: str, resource: str) -> bool:
+        """Whether it is a resource without storage."""
+        return (api_version, resource) in self._virtual
+
     def _subresource(self, target: Target, resource: Resource) -> Subresource | None:
         """The handler; None where the subresource is the object itself. Raises NotFound."""
         name = target.subresource

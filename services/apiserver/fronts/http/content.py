@@ -1,0 +1,278 @@
+"""Bodies in and out: what the caller accepts, and how objects, lists and refusals become bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from google.protobuf.message import DecodeError as ProtoDecodeError
+from google.protobuf.message import Message
+
+from services.apiserver.cache.entry import Entry
+from services.apiserver.cache.wire import length_delimited
+from services.apiserver.fronts.objects import JSON, PROTOBUF
+from services.apiserver.registry.context import Context
+from services.apiserver.registry.registry import Target
+from services.apiserver.registry.writing import Written
+from tillerman.api import codec, envelope
+from tillerman.api.scheme import SCHEME, ResourceInfo
+from tillerman.api.status import StatusError, bad_request, make, unsupported_media_type
+from tillerman.pb.k8s import meta_v1_pb2, runtime_pb2
+
+YAML = "application/yaml"
+META = "meta.k8s.io/v1"
+# The bodies of subresources, where they aren't the object itself.
+SUBRESOURCE_KINDS = {
+    "scale": ("autoscaling/v1", "Scale"),
+    "eviction": ("policy/v1", "Eviction"),
+    "token": ("authentication.k8s.io/v1", "TokenRequest"),
+    "binding": ("v1", "Binding"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """One clause of an Accept header that can be served. ``shape``: "", Table, PartialObjectMetadata(List)."""
+
+    media_type: str = JSON
+    shape: str = ""
+    version: str = ""
+    group: str = ""
+
+
+@dataclass(slots=True)
+class Answer:
+    """A response before it is sent."""
+
+    body: bytes
+    code: int = 200
+    media_type: str = JSON
+    headers: list[tuple[str, str]] = field(default_factory=list)
+
+
+def clauses(header: str) -> Iterable[Accept]:
+    """The clauses of an Accept header whose media type exists here, the most wanted first."""
+    for clause in (header or JSON).split(","):
+        media_type, *parameters = (part.strip() for part in clause.split(";"))
+        if media_type in ("*/*", "application/*", ""):
+            media_type = JSON
+        if media_type in (JSON, PROTOBUF, YAML):
+            options = dict(p.partition("=")[::2] for p in parameters)
+            yield Accept(media_type, options.get("as", ""), options.get("v", ""), options.get("g", ""))
+
+
+def accepted(header: str, *, shapes: Iterable[str] = (), protobuf: bool = True) -> Accept:
+    """The first clause that is served: ``shapes`` of meta.k8s.io/v1, or the object itself. Raises NotAcceptable."""
+    for clause in clauses(header):
+        if clause.media_type == PROTOBUF and not protobuf:
+            continue
+        if not clause.shape:
+            return clause
+        if clause.shape in shapes and clause.version == "v1" and clause.media_type == JSON:
+            return clause
+    types = [JSON, YAML] + ([PROTOBUF] if protobuf else [])
+    raise make(406, "NotAcceptable", f"only the following media types are accepted: {', '.join(types)}", details=False)
+
+
+# -- in ----------------------------------------------------------------------------------------------------------------
+
+
+def media_type_of(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower() or JSON
+
+
+def as_json(body: bytes, content_type: str) -> bytes:
+    """A JSON or YAML body as JSON. Raises BadRequest, UnsupportedMediaType."""
+    if content_type == JSON:
+        return body
+    if content_type not in (YAML, "application/apply-patch+yaml"):
+        raise unsupported_media_type([JSON, YAML, PROTOBUF])
+    if body.lstrip()[:1] == b"{":
+        try:
+            orjson.loads(body)
+            return body
+        except ValueError:
+            pass
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        return orjson.dumps(yaml.load(body, loader), option=orjson.OPT_NON_STR_KEYS)
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        raise bad_request(f"error converting YAML to JSON: {error}") from error
+
+
+def expected_kind(target: Target, info: ResourceInfo | None) -> tuple[str, str] | None:
+    """(api version, kind) of a request's body; None where only the body itself can say (custom resources)."""
+    if target.subresource in SUBRESOURCE_KINDS:
+        return SUBRESOURCE_KINDS[target.subresource]
+    return None if info is None else (info.api_version, info.kind)
+
+
+def decode(body: bytes, content_type: str, expected: tuple[str, str], context: Context) -> Any:
+    """The message of a request's body. Raises BadRequest with Kubernetes' words; fills ``context.warnings``."""
+    if content_type == PROTOBUF:
+        return _from_protobuf(body, expected)
+    raw = as_json(body, content_type)
+    head = _loads(raw)
+    api_version, kind = head.get("apiVersion") or "", head.get("kind") or ""
+    if api_version and api_version != expected[0] and (not kind or _group(api_version) != _group(expected[0])):
+        raise wrong_version(api_version, expected[0])
+    if api_version and api_version != expected[0]:
+        raise wrong_version(api_version, expected[0])
+    if kind and kind != expected[1]:
+        reason = f"no kind {kind!r} is expected here"
+        raise cannot_handle(kind, api_version, expected, reason)
+    unknown: list[str] | None = [] if context.field_validation == "Warn" else None
+    try:
+        message = codec.from_json(
+            raw, SCHEME.message_type(*expected), strict=context.field_validation == "Strict", unknown=unknown
+        )
+    except codec.DecodeError as error:
+        raise cannot_handle(kind, api_version or expected[0], expected, str(error)) from error
+    context.warnings.extend(unknown or ())
+    return message
+
+
+def _from_protobuf(body: bytes, expected: tuple[str, str]) -> Message:
+    if not body.startswith(envelope.MAGIC):
+        raise bad_request("the body does not begin as Kubernetes protobuf does")
+    try:
+        unknown = runtime_pb2.Unknown.FromString(body[len(envelope.MAGIC) :])
+        api_version, kind = unknown.typeMeta.apiVersion, unknown.typeMeta.kind
+        if api_version and api_version != expected[0]:
+            raise wrong_version(api_version, expected[0])
+        if kind and kind != expected[1]:
+            raise cannot_handle(kind, api_version, expected, f"no kind {kind!r} is expected here")
+        return SCHEME.message_type(*expected).FromString(unknown.raw)
+    except ProtoDecodeError as error:
+        raise bad_request(f"the body is not a {expected[1]} in protobuf: {error}") from error
+
+
+def _loads(raw: bytes) -> dict[str, Any]:
+    try:
+        head = orjson.loads(raw)
+    except ValueError as error:
+        raise bad_request(f"couldn't get version/kind; json parse error: {error}") from error
+    if not isinstance(head, dict):
+        raise bad_request("couldn't get version/kind; json parse error: the body is not an object")
+    for name in ("apiVersion", "kind"):
+        if not isinstance(head.get(name, ""), str | None):
+            raise bad_request(f"couldn't get version/kind; json parse error: {name} is not a string")
+    return head
+
+
+def _group(api_version: str) -> str:
+    return api_version.rpartition("/")[0]
+
+
+def wrong_version(found: str, expected: str) -> StatusError:
+    return bad_request(f"the API version in the data ({found}) does not match the expected API version ({expected})")
+
+
+def cannot_handle(kind: str, api_version: str, expected: tuple[str, str], reason: str) -> StatusError:
+    if not kind:
+        return bad_request(f"the object provided is unrecognized (must be of type {expected[1]}): {reason}")
+    version = api_version.rpartition("/")[2]
+    return bad_request(f'{kind} in version "{version}" cannot be handled as a {expected[1]}: {reason}')
+
+
+def delete_options(body: bytes, content_type: str) -> meta_v1_pb2.DeleteOptions:
+    """DELETE's body. Raises BadRequest."""
+    if not body.strip():
+        return meta_v1_pb2.DeleteOptions()
+    try:
+        if content_type == PROTOBUF or body.startswith(envelope.MAGIC):
+            unknown = runtime_pb2.Unknown.FromString(body[len(envelope.MAGIC) :])
+            return meta_v1_pb2.DeleteOptions.FromString(unknown.raw)
+        options = codec.from_json(as_json(body, content_type), meta_v1_pb2.DeleteOptions)
+    except (codec.DecodeError, ProtoDecodeError) as error:
+        raise bad_request(f"the body is not DeleteOptions: {error}") from error
+    assert isinstance(options, meta_v1_pb2.DeleteOptions)
+    return options
+
+
+# -- out ---------------------------------------------------------------------------------------------------------------
+
+
+def refusal(error: StatusError) -> Answer:
+    answer = Answer(codec.to_json(error.status), error.code or 500)
+    if error.retry_after_seconds:
+        answer.headers.append(("Retry-After", str(error.retry_after_seconds)))
+    return answer
+
+
+def json_of(answer: Entry | Written | Message) -> bytes:
+    if isinstance(answer, Written):
+        answer = answer.entry
+    return answer.json if isinstance(answer, Entry) else codec.to_json(answer)
+
+
+def one(answer: Entry | Written | Message, accept: Accept, code: int = 200) -> Answer:
+    """An object in the form that was asked for."""
+    if isinstance(answer, Written):
+        answer = answer.entry
+    if accept.shape == "PartialObjectMetadata" and isinstance(answer, Entry):
+        return Answer(orjson.dumps(partial(orjson.loads(answer.json))), code)
+    if accept.media_type == PROTOBUF and (raw := protobuf_of(answer)) is not None:
+        return Answer(raw, code, PROTOBUF)
+    return _text(json_of(answer), accept, code)
+
+
+def protobuf_of(answer: Entry | Message) -> bytes | None:
+    """The envelope with the object's bytes; None for a custom resource, which has no protobuf form."""
+    if isinstance(answer, Message):
+        return envelope.wrap(*SCHEME.kind_of(answer), answer.SerializeToString())
+    message = answer.message()
+    return envelope.wrap(*SCHEME.kind_of(message), answer.value) if isinstance(message, Message) else None
+
+
+def _text(raw: bytes, accept: Accept, code: int = 200) -> Answer:
+    if accept.media_type != YAML:
+        return Answer(raw, code)
+    from tillerman.api.manifest import to_yaml
+
+    return Answer(to_yaml(orjson.loads(raw)).encode(), code, YAML)
+
+
+def partial(content: dict[str, Any]) -> dict[str, Any]:
+    return {"apiVersion": META, "kind": "PartialObjectMetadata", "metadata": content.get("metadata", {})}
+
+
+def many(
+    info: ResourceInfo,
+    entries: list[Entry],
+    accept: Accept,
+    *,
+    revision: int = 0,
+    continue_token: str = "",
+    remaining: int | None = None,
+) -> Answer:
+    """A list of a resource's objects in the form that was asked for."""
+    meta = list_meta(revision, continue_token, remaining)
+    if accept.shape == "PartialObjectMetadataList":
+        items = [partial(orjson.loads(entry.json)) for entry in entries]
+        content = {"apiVersion": META, "kind": accept.shape, "metadata": meta, "items": items}
+        return Answer(orjson.dumps(content))
+    if accept.media_type == PROTOBUF and info.list_message is not None:
+        head = meta_v1_pb2.ListMeta(resourceVersion=str(revision) if revision else "")
+        setattr(head, "continue", continue_token)
+        if remaining is not None:
+            head.remainingItemCount = remaining
+        items_raw = b"".join(length_delimited(2, entry.value) for entry in entries)
+        raw = length_delimited(1, head.SerializeToString()) + items_raw
+        return Answer(envelope.wrap(info.api_version, info.kind + "List", raw), media_type=PROTOBUF)
+    head_json = orjson.dumps({"kind": info.kind + "List", "apiVersion": info.api_version, "metadata": meta})
+    raw = b"".join((head_json[:-1], b',"items":[', b",".join([entry.json for entry in entries]), b"]}"))
+    return _text(raw, accept)
+
+
+def list_meta(revision: int = 0, continue_token: str = "", remaining: int | None = None) -> dict[str, Any]:
+    meta: dict[str, Any] = {"resourceVersion": str(revision) if revision else ""}
+    if continue_token:
+        meta["continue"] = continue_token
+    if remaining is not None:
+        meta["remainingItemCount"] = remaining
+    return meta

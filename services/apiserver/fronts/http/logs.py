@@ -1,0 +1,71 @@
+"""pods/log: the query's options to the kubelet of the pod's node, its chunks back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+import grpc
+
+from services.apiserver.fronts.http.paths import flag, number
+from services.apiserver.fronts.http.verbs import Request
+from services.apiserver.fronts.pods import EOF, Kubelets
+from services.apiserver.registry.context import Context, User
+from services.apiserver.registry.registry import Registry
+from tillerman.api import rpcstatus, times
+from tillerman.api.status import StatusError, bad_request, method_not_supported, service_unavailable
+from tillerman.pb.api import pods_pb2
+
+
+class Logs:
+    def __init__(self, registry: Registry, kubelets: Kubelets) -> None:
+        self._registry = registry
+        self._kubelets = kubelets
+
+    async def read(self, request: Request, user: User) -> AsyncGenerator[bytes, None]:
+        """The log's bytes. Raises StatusError."""
+        target = request.target
+        if request.method != "GET":
+            raise method_not_supported("pods/log", request.method.lower())
+        await self._registry.authorizer.authorize(Context(user), "get", target)
+        wanted = log_request(request)
+        channel, node = await self._kubelets.channel_of(target.namespace, target.name)
+        call = channel.unary_stream("/tillerman.v1.Kubelet/Logs")(wanted.SerializeToString())
+        try:
+            while (raw := await call.read()) is not EOF:
+                yield pods_pb2.LogsChunk.FromString(raw).data
+        except grpc.aio.AioRpcError as error:
+            raise kubelet_failure(error, node) from error
+        finally:
+            call.cancel()
+
+
+def log_request(request: Request) -> pods_pb2.LogsRequest:
+    """Raises BadRequest."""
+    query, target = request.query, request.target
+    wanted = pods_pb2.LogsRequest(
+        namespace=target.namespace,
+        pod=target.name,
+        container=query.get("container", ""),
+        follow=flag(query, "follow"),
+        previous=flag(query, "previous"),
+        timestamps=flag(query, "timestamps"),
+    )
+    for name, field in (("tailLines", "tail_lines"), ("sinceSeconds", "since_seconds"), ("limitBytes", "limit_bytes")):
+        value = number(query, name)
+        if value is not None:
+            if value < 0:
+                raise bad_request(f"{name} must be greater than or equal to 0")
+            setattr(wanted, field, value)
+    if query.get("sinceTime"):
+        try:
+            since = times.parse_rfc3339(query["sinceTime"])
+        except ValueError as error:
+            raise bad_request(f"sinceTime: {error}") from error
+        wanted.since_time.seconds, wanted.since_time.nanos = since.seconds, since.nanos
+    return wanted
+
+
+def kubelet_failure(error: grpc.aio.AioRpcError, node: str) -> StatusError:
+    if error.code() is grpc.StatusCode.UNAVAILABLE:
+        return service_unavailable(f"the kubelet of node {node} cannot be reached: {error.details()}")
+    return rpcstatus.from_rpc(error)

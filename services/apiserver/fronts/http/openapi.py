@@ -1,0 +1,238 @@
+"""/openapi/v3, generated from the message descriptors and the facts in their options.
+
+A document is made when it is asked for; clients keep it under the hash of its URL.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import orjson
+from google.protobuf.descriptor import FieldDescriptor
+
+from services.apiserver.fronts.http.content import Answer
+from services.apiserver.fronts.http.discovery import Discovery, Listed
+from tillerman.api.scheme import SCHEME, ResourceInfo
+from tillerman.api.status import no_such_path
+from tillerman.pb import options_pb2
+from tillerman.service.version import VERSION
+
+SCALARS: dict[int, dict[str, str]] = {
+    FieldDescriptor.TYPE_STRING: {"type": "string"},
+    FieldDescriptor.TYPE_BYTES: {"type": "string", "format": "byte"},
+    FieldDescriptor.TYPE_BOOL: {"type": "boolean"},
+    FieldDescriptor.TYPE_INT32: {"type": "integer", "format": "int32"},
+    FieldDescriptor.TYPE_INT64: {"type": "integer", "format": "int64"},
+    FieldDescriptor.TYPE_UINT32: {"type": "integer", "format": "int64"},
+    FieldDescriptor.TYPE_UINT64: {"type": "integer", "format": "int64"},
+    FieldDescriptor.TYPE_DOUBLE: {"type": "number", "format": "double"},
+    FieldDescriptor.TYPE_FLOAT: {"type": "number", "format": "float"},
+}
+STRINGS = {"type": "array", "items": {"type": "string"}}
+_META = "k8s.io.apimachinery.pkg.apis.meta.v1."
+# Messages that JSON shows otherwise than as an object of their fields.
+FORMS: dict[str, dict[str, Any]] = {
+    _META + "Time": {"type": "string", "format": "date-time"},
+    _META + "MicroTime": {"type": "string", "format": "date-time"},
+    _META + "Duration": {"type": "string"},
+    _META + "FieldsV1": {"type": "object"},
+    "k8s.io.apimachinery.pkg.util.intstr.IntOrString": {
+        "oneOf": [{"type": "integer"}, {"type": "string"}],
+        "format": "int-or-string",
+    },
+    "k8s.io.apimachinery.pkg.api.resource.Quantity": {"oneOf": [{"type": "string"}, {"type": "number"}]},
+    "k8s.io.apimachinery.pkg.runtime.RawExtension": {"type": "object"},
+    _META + "Verbs": STRINGS,
+    "k8s.io.api.authentication.v1.ExtraValue": STRINGS,
+    "k8s.io.api.authorization.v1.ExtraValue": STRINGS,
+    "k8s.io.api.certificates.v1.ExtraValue": STRINGS,
+}
+_SCHEMAS = "k8s.io.apiextensions_apiserver.pkg.apis.apiextensions.v1.JSON"
+QUERY = ("dryRun", "fieldManager", "fieldValidation", "force", "pretty")
+
+
+class OpenApi:
+    def __init__(self, discovery: Discovery) -> None:
+        self._discovery = discovery
+
+    def index(self) -> Answer:
+        """The documents, by group and version."""
+        paths = {}
+        for api_version, rows in self._discovery.groups().items():
+            path = _path(api_version)
+            names = ",".join(listed.name for _, listed in rows)
+            digest = hashlib.sha256(f"{VERSION} {names}".encode()).hexdigest()[:32].upper()
+            paths[path] = {"serverRelativeURL": f"/openapi/v3/{path}?hash={digest}"}
+        return Answer(orjson.dumps({"paths": paths}))
+
+    def document(self, path: str) -> Answer:
+        """Raises NotFound."""
+        for api_version, rows in self._discovery.groups().items():
+            if _path(api_version) == path:
+                return Answer(orjson.dumps(_document(api_version, rows)))
+        raise no_such_path()
+
+
+def _path(api_version: str) -> str:
+    return f"apis/{api_version}" if "/" in api_version else f"api/{api_version}"
+
+
+def _document(api_version: str, rows: list[tuple[ResourceInfo | None, Listed]]) -> dict[str, Any]:
+    schemas = _Schemas()
+    paths: dict[str, Any] = {}
+    for info, listed in rows:
+        if info is not None:
+            paths.update(_paths(info, schemas))
+        else:
+            _subresource_schema(listed, schemas)
+    return {
+        "openapi": "3.0.0",
+        "info": {"title": "Kubernetes", "version": VERSION},
+        "paths": paths,
+        "components": {"schemas": dict(sorted(schemas.found.items()))},
+    }
+
+
+def _subresource_schema(listed: Listed, schemas: _Schemas) -> None:
+    if listed.group_version:
+        schemas.reference(SCHEME.message_type(listed.group_version, listed.kind).DESCRIPTOR)
+
+
+def _paths(info: ResourceInfo, schemas: _Schemas) -> dict[str, Any]:
+    """The paths of a resource; PATCH and POST say that they validate fields, which kubectl looks for."""
+    kind = {"group": info.group, "version": info.version, "kind": info.kind}
+    schema: dict[str, Any] = {"type": "object", "x-kubernetes-group-version-kind": [kind]}
+    if known := _known(info):
+        schema = schemas.reference(known)
+    else:
+        name = f"{'.'.join(reversed(info.group.split('.')))}.{info.version}.{info.kind}"
+        schemas.found[name] = schema | {"x-kubernetes-preserve-unknown-fields": True}
+        schema = {"$ref": f"#/components/schemas/{name}"}
+    root = f"/{_path(info.api_version)}/" + ("namespaces/{namespace}/" if info.namespaced else "") + info.resource
+    collection, single = {}, {}
+    for verb, method, action in (("list", "get", "list"), ("create", "post", "post")):
+        if verb in info.verbs:
+            collection[method] = _operation(info, action, kind, schema)
+    for verb, method in (("get", "get"), ("update", "put"), ("patch", "patch"), ("delete", "delete")):
+        if verb in info.verbs:
+            single[method] = _operation(info, method, kind, schema)
+    found: dict[str, Any] = {}
+    if collection:
+        found[root] = collection
+    if single:
+        found[root + "/{name}"] = single
+    return found
+
+
+def _known(info: ResourceInfo) -> Any:
+    """The kind's descriptor; None for custom resources."""
+    try:
+        return SCHEME.by_kind(info.api_version, info.kind).message.DESCRIPTOR
+    except LookupError:
+        return None
+
+
+def _operation(info: ResourceInfo, action: str, kind: dict[str, str], schema: dict[str, Any]) -> dict[str, Any]:
+    writes = action in ("post", "put", "patch")
+    return {
+        "operationId": f"{action}{info.group.replace('.', '_')}{info.version}{info.kind}",
+        "parameters": [
+            {"name": name, "in": "query", "schema": {"type": "string", "uniqueItems": True}}
+            for name in (QUERY if writes else ("pretty",))
+        ],
+        "responses": {"200": {"description": "OK", "content": {"application/json": {"schema": schema}}}},
+        "x-kubernetes-action": action,
+        "x-kubernetes-group-version-kind": kind,
+    }
+
+
+class _Schemas:
+    """``found``: schemas by name, those of every message that was referred to, and what they lead to."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, Any] = {}
+
+    def reference(self, descriptor: Any) -> dict[str, Any]:
+        name = schema_name(descriptor.full_name)
+        if name not in self.found:
+            self.found[name] = {}
+            self.found[name] = self._schema(descriptor)
+        return {"$ref": f"#/components/schemas/{name}"}
+
+    def _schema(self, descriptor: Any) -> dict[str, Any]:
+        if form := FORMS.get(descriptor.full_name):
+            return dict(form)
+        if descriptor.full_name.startswith(_SCHEMAS):
+            return {"x-kubernetes-preserve-unknown-fields": True}
+        properties: dict[str, Any] = {}
+        schema: dict[str, Any] = {"type": "object", "description": f"{descriptor.name}."}
+        try:
+            api_version, kind = SCHEME.kind_of_name(descriptor.full_name)
+        except LookupError:
+            pass
+        else:
+            properties["apiVersion"] = {"type": "string", "description": "The version of the object's form."}
+            properties["kind"] = {"type": "string", "description": "The kind of the object."}
+            group, _, version = api_version.rpartition("/")
+            schema["x-kubernetes-group-version-kind"] = [{"group": group, "version": version, "kind": kind}]
+        self._properties(descriptor, properties)
+        if properties:
+            schema["properties"] = properties
+        return schema
+
+    def _properties(self, descriptor: Any, into: dict[str, Any]) -> None:
+        for field in descriptor.fields:
+            facts = field.GetOptions().Extensions[options_pb2.k8s]
+            if facts.inline and field.message_type is not None:
+                self._properties(field.message_type, into)
+            else:
+                into[field.json_name] = self._property(field, facts)
+
+    def _property(self, field: Any, facts: options_pb2.FieldFacts) -> dict[str, Any]:
+        found: dict[str, Any]
+        child = field.message_type
+        if child is not None and child.GetOptions().map_entry:
+            values = self._value(child.fields_by_name["value"])
+            found = {"type": "object", "additionalProperties": values}
+        elif field.is_repeated:
+            found = {"type": "array", "items": self._value(field)}
+        elif child is not None:
+            found = {"allOf": [self.reference(child)]}
+        else:
+            found = dict(SCALARS[field.type])
+        found["description"] = _description(field, facts)
+        _annotate(found, facts)
+        return found
+
+    def _value(self, field: Any) -> dict[str, Any]:
+        child = field.message_type
+        return dict(SCALARS[field.type]) if child is None else self.reference(child)
+
+
+def schema_name(full_name: str) -> str:
+    """io.k8s.api.core.v1.Pod of k8s.io.api.core.v1.Pod."""
+    return "io.k8s." + full_name.removeprefix("k8s.io.").replace("_", "-")
+
+
+def _description(field: Any, facts: options_pb2.FieldFacts) -> str:
+    what = field.message_type.name if field.message_type is not None else field.json_name
+    parts = [f"{field.json_name} ({what})." if what != field.json_name else f"{field.json_name}."]
+    if facts.values:
+        parts.append(f"One of {', '.join(value for value in facts.values if value)}.")
+    if facts.default:
+        parts.append(f"Default {facts.default}.")
+    return " ".join(parts)
+
+
+def _annotate(schema: dict[str, Any], facts: options_pb2.FieldFacts) -> None:
+    if facts.values:
+        schema["enum"] = [value for value in facts.values if value]
+    hints = {
+        "x-kubernetes-patch-merge-key": facts.merge_key,
+        "x-kubernetes-patch-strategy": ",".join(facts.patch_strategy),
+        "x-kubernetes-list-type": facts.list_type,
+        "x-kubernetes-list-map-keys": list(facts.list_map_key),
+        "x-kubernetes-map-type": facts.map_type or facts.struct_type,
+    }
+    schema.update({name: value for name, value in hints.items() if value})

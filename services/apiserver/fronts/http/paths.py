@@ -1,0 +1,67 @@
+"""What a URL asks for: the resource, namespace, name and subresource behind a path, and the query's flags."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from services.apiserver.registry.registry import Target
+from tillerman.api.status import StatusError, bad_request, no_such_path
+
+# Segments below a namespace's name that are the namespace's own subresources.
+OF_NAMESPACES = frozenset({"status", "finalize"})
+TRUE, FALSE = frozenset({"1", "true", "t", "yes"}), frozenset({"", "0", "false", "f", "no"})
+
+
+@dataclass(frozen=True, slots=True)
+class ResourcePath:
+    """A path below /api/<version> or /apis/<group>/<version>. ``rest``: what follows a proxy's port, and the like."""
+
+    target: Target
+    rest: str = ""
+
+
+def split(raw_path: str) -> list[str]:
+    """The decoded segments of a path, as it stands on the request line."""
+    return [unquote(part) for part in raw_path.partition("?")[0].split("/") if part]
+
+
+def resource_path(segments: list[str]) -> ResourcePath:
+    """Raises NotFound for a path that is no resource's."""
+    if segments[0] == "api" and len(segments) > 2:
+        api_version, parts = segments[1], segments[2:]
+    elif segments[0] == "apis" and len(segments) > 3:
+        api_version, parts = f"{segments[1]}/{segments[2]}", segments[3:]
+    else:
+        raise no_such_path()
+    namespace = ""
+    if parts[0] == "namespaces" and len(parts) > 2 and not (len(parts) == 3 and parts[2] in OF_NAMESPACES):
+        namespace, parts = parts[1], parts[2:]
+    padded = [*parts, "", ""]
+    return ResourcePath(Target(api_version, padded[0], namespace, padded[1], padded[2]), "/".join(parts[3:]))
+
+
+def flag(query: Mapping[str, str], name: str) -> bool:
+    """A boolean parameter. Raises BadRequest."""
+    value = query.get(name, "").lower()
+    if value in TRUE:
+        return True
+    if value in FALSE:
+        return False
+    raise bad_request(f'strconv.ParseBool: parsing "{query[name]}": invalid syntax')
+
+
+def number(query: Mapping[str, str], name: str) -> int | None:
+    """An integer parameter; None where it is missing. Raises BadRequest."""
+    value = query.get(name, "")
+    if value == "":
+        return None
+    try:
+        return int(value)
+    except ValueError as error:
+        raise not_a_number(value) from error
+
+
+def not_a_number(value: str) -> StatusError:
+    return bad_request(f'strconv.ParseInt: parsing "{value}": invalid syntax')

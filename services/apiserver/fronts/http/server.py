@@ -1,0 +1,336 @@
+"""The HTTPS listener: TLS, who calls, and which part answers.
+
+One asyncio handler per request, cancelled when its caller goes away; watches and streams last as long as the caller.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from services.apiserver.auth.authorize import AuthorizerChain
+from services.apiserver.fronts.http import content
+from services.apiserver.fronts.http.content import Answer
+from services.apiserver.fronts.http.discovery import Discovery
+from services.apiserver.fronts.http.logs import Logs
+from services.apiserver.fronts.http.openapi import OpenApi
+from services.apiserver.fronts.http.paths import resource_path, split
+from services.apiserver.fronts.http.verbs import Request, Verbs, error_line
+from services.apiserver.fronts.instrument import Instrument
+from services.apiserver.fronts.limits import Limit
+from services.apiserver.fronts.objects import JSON
+from services.apiserver.fronts.pods import Kubelets
+from services.apiserver.registry.context import User
+from services.apiserver.registry.registry import Registry, status_of
+from services.apiserver.storage.errors import StorageError
+from tillerman.api.status import (
+    StatusError,
+    forbidden,
+    internal,
+    no_such_path,
+    request_entity_too_large,
+)
+from tillerman.service.tls import ANONYMOUS, UserInfo
+from tillerman.service.version import VERSION
+
+# The Kubernetes release whose API this is.
+KUBERNETES = ("1", "32", "v1.32.0")
+MAX_BODY = 3 * 1024 * 1024
+KEEPALIVE_SECONDS = 120.0
+HEALTH = frozenset({"healthz", "livez", "readyz"})
+NOBODY = User(ANONYMOUS.name, ANONYMOUS.groups)
+
+
+class HttpFront:
+    """``authenticate(request)`` finds the user, raises Unauthorized. ``ready``: whether /readyz says ok."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        authenticate: Callable[[Any], Awaitable[User]],
+        authorizer: AuthorizerChain,
+        instrument: Instrument,
+        log: Any,
+        kubelets: Kubelets,
+        ready: Callable[[], bool] = lambda: True,
+        max_reads: int = 800,
+        max_writes: int = 400,
+    ) -> None:
+        self._registry = registry
+        self._authenticate = authenticate
+        self._authorizer = authorizer
+        self._instrument = instrument
+        self._log = log
+        self._logs = Logs(registry, kubelets)
+        self._ready = ready
+        self._reads = Limit(max_reads)
+        self._writes = Limit(max_writes)
+        self._verbs = Verbs(registry, instrument)
+        self._discovery = Discovery(registry)
+        self._openapi = OpenApi(self._discovery)
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answers one request; never raises but for cancellation."""
+        try:
+            return await self._dispatch(request)
+        except Exception as error:
+            return _response(content.refusal(self._failure(error)))
+
+    def _failure(self, error: Exception) -> StatusError:
+        if isinstance(error, StatusError):
+            return error
+        if isinstance(error, StorageError):
+            return status_of(error)
+        self._log.error("a request failed unexpectedly", exc_info=error)
+        return internal(f"{type(error).__name__}: {error}")
+
+    async def _dispatch(self, request: web.BaseRequest) -> web.StreamResponse:
+        segments = split(request.raw_path)
+        if _is_resource(segments):
+            return await self._resource(request, segments)
+        user = await self._caller_of_path(request)
+        if not self._authorizer.allows_path(user, request.method.lower(), request.path):
+            detail = f'User "{user.name}" cannot {request.method.lower()} path "{request.path}"'
+            raise forbidden("", "", detail)
+        if request.method not in ("GET", "HEAD"):
+            raise no_such_path()
+        return _response(self._page(request, segments))
+
+    async def _caller_of_path(self, request: web.BaseRequest) -> User:
+        """Who has no credentials at all may still ask for what everybody may see."""
+        try:
+            return await self._authenticate(request)
+        except StatusError:
+            if "Authorization" in request.headers:
+                raise
+            return NOBODY
+
+    def _page(self, request: web.BaseRequest, segments: list[str]) -> Answer:
+        """Everything that is no resource: health, version, discovery."""
+        accept = request.headers.get("Accept", "")
+        match segments:
+            case [] | [""]:
+                return Answer(orjson.dumps({"paths": self._paths()}))
+            case [check, *_] if check in HEALTH:
+                return self._health(check)
+            case ["version"]:
+                return Answer(orjson.dumps(version()))
+            case ["openapi", "v3"]:
+                return self._openapi.index()
+            case ["openapi", "v3", *rest]:
+                return self._openapi.document("/".join(rest))
+            case ["api"]:
+                return self._discovery.aggregated(accept, core=True) or self._discovery.api_versions(request.host)
+            case ["apis"]:
+                return self._discovery.aggregated(accept, core=False) or self._discovery.group_list()
+            case ["api", api_version]:
+                return self._discovery.resource_list(api_version)
+            case ["apis", group]:
+                return self._discovery.group(group)
+            case ["apis", group, api_version]:
+                return self._discovery.resource_list(f"{group}/{api_version}")
+        raise no_such_path()
+
+    def _paths(self) -> list[str]:
+        versions = self._discovery.groups()
+        served = [f"/apis/{version}" if "/" in version else f"/api/{version}" for version in versions]
+        return ["/api", "/apis", *served, *(f"/{check}" for check in sorted(HEALTH)), "/openapi/v3", "/version"]
+
+    def _health(self, check: str) -> Answer:
+        if check == "readyz" and not self._ready():
+            return Answer(b"the caches are not filled yet\n", 500, "text/plain")
+        return Answer(b"ok", media_type="text/plain")
+
+    # -- resources -------------------------------------------------------------------------------------------------
+
+    async def _resource(self, request: web.BaseRequest, segments: list[str]) -> web.StreamResponse:
+        target = resource_path(segments).target
+        headers = request.headers
+        query = {name: request.query[name] for name in request.query}
+        asked = Request(
+            request.method,
+            target,
+            query,
+            headers.get("Accept", ""),
+            headers.get("Content-Type", ""),
+            headers.get("User-Agent", ""),
+        )
+        if target.subresource == "log":
+            return await self._log_of(request, asked)
+        if asked.watch:
+            return await self._watch(request, asked)
+        with self._instrument.request(self._verbs.verb(asked), target) as outcome:
+            try:
+                user = await self._authenticate(request)
+                reads = request.method in ("GET", "HEAD")
+                with (self._reads if reads else self._writes).place(user):
+                    if not reads:
+                        asked = _with_body(asked, await read_body(request))
+                    answer = await self._verbs.answer(asked, user)
+            except Exception as error:
+                failure = self._failure(error)
+                outcome.code = failure.code
+                answer = content.refusal(failure)
+            else:
+                outcome.code = answer.code
+        return _response(answer)
+
+    async def _log_of(self, request: web.BaseRequest, asked: Request) -> web.StreamResponse:
+        with self._instrument.stream("CONNECT", asked.target) as outcome:
+            try:
+                user = await self._authenticate(request)
+                chunks = self._logs.read(asked, user)
+                first = await anext(chunks, b"")
+            except Exception as error:
+                failure = self._failure(error)
+                outcome.code = failure.code
+                return _response(content.refusal(failure))
+            response = web.StreamResponse(headers={"Content-Type": "text/plain"})
+            response.enable_chunked_encoding()
+            async with contextlib.aclosing(chunks):
+                with contextlib.suppress(ConnectionError):
+                    await response.prepare(request)
+                    if first:
+                        await response.write(first)
+                    # The answer has begun: a log that breaks off later just ends.
+                    with contextlib.suppress(StatusError):
+                        async for chunk in chunks:
+                            await response.write(chunk)
+                    await response.write_eof()
+            return response
+
+    async def _watch(self, request: web.BaseRequest, asked: Request) -> web.StreamResponse:
+        with self._instrument.stream("WATCH", asked.target) as outcome:
+            try:
+                user = await self._authenticate(request)
+                chunks = self._verbs.watch(asked, user)
+                await anext(chunks)
+            except Exception as error:
+                failure = self._failure(error)
+                outcome.code = failure.code
+                return _response(content.refusal(failure))
+            response = web.StreamResponse(headers={"Content-Type": JSON, "Cache-Control": "no-cache, private"})
+            response.enable_chunked_encoding()
+            async with contextlib.aclosing(chunks):
+                with contextlib.suppress(ConnectionError):
+                    await response.prepare(request)
+                    try:
+                        async for chunk in chunks:
+                            await response.write(chunk)
+                    except (StatusError, StorageError) as error:
+                        failure = self._failure(error)
+                        outcome.code = failure.code
+                        await response.write(error_line(content.refusal(failure)))
+                    await response.write_eof()
+            return response
+
+
+def _is_resource(segments: list[str]) -> bool:
+    return len(segments) > {"api": 2, "apis": 3}.get(segments[0] if segments else "", 1_000)
+
+
+def _with_body(request: Request, body: bytes) -> Request:
+    return Request(
+        request.method,
+        request.target,
+        request.query,
+        request.accept,
+        request.content_type,
+        request.user_agent,
+        body,
+    )
+
+
+async def read_body(request: web.BaseRequest) -> bytes:
+    """Raises RequestEntityTooLarge."""
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.content.iter_any():
+        size += len(part)
+        if size > MAX_BODY:
+            raise request_entity_too_large(f"Request entity too large: limit is {MAX_BODY}")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _response(answer: Answer) -> web.Response:
+    response = web.Response(body=answer.body, status=answer.code, headers={"Content-Type": answer.media_type})
+    for name, value in answer.headers:
+        response.headers.add(name, value)
+    response.headers["Cache-Control"] = "no-cache, private"
+    return response
+
+
+def version() -> dict[str, str]:
+    major, minor, git = KUBERNETES
+    return {
+        "major": major,
+        "minor": minor,
+        "gitVersion": f"{git}+tillerman.{VERSION}",
+        "gitCommit": "",
+        "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "",
+        "compiler": platform.python_implementation(),
+        "platform": f"linux/{ {'x86_64': 'amd64', 'aarch64': 'arm64'}.get(platform.machine(), platform.machine()) }",
+    }
+
+
+# -- TLS and callers ---------------------------------------------------------------------------------------------------
+
+
+def peer_identity(request: web.BaseRequest) -> UserInfo:
+    """The caller, by the client certificate that the CA vouches for; ANONYMOUS without one."""
+    transport = request.transport
+    certificate = transport.get_extra_info("peercert") if transport is not None else None
+    if not certificate:
+        return ANONYMOUS
+    name, groups = "", []
+    for parts in certificate.get("subject", ()):
+        for kind, value in parts:
+            if kind == "commonName":
+                name = value
+            elif kind == "organizationName":
+                groups.append(value)
+    return UserInfo(name, (*groups, "system:authenticated"))
+
+
+def bearer_token(request: web.BaseRequest) -> str:
+    """The token of "Authorization: Bearer …"; empty without one."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def tls_context(certificate: Path, key: Path, client_ca: Path | None) -> ssl.SSLContext:
+    """A server's context that asks for a client certificate and takes callers without one."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(certificate, key)
+    context.set_alpn_protocols(["http/1.1"])
+    if client_ca is not None:
+        context.load_verify_locations(client_ca)
+        context.verify_mode = ssl.CERT_OPTIONAL
+    return context
+
+
+async def listen(front: HttpFront, bound: socket.socket, tls: ssl.SSLContext | None) -> Callable[[], Awaitable[None]]:
+    """Serves on a bound socket; the returned function ends it, with the requests in progress."""
+    server = web.Server(
+        front.handle,
+        handler_cancellation=True,
+        keepalive_timeout=KEEPALIVE_SECONDS,
+        access_log=None,
+    )
+    runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=0.5)
+    await runner.setup()
+    await web.SockSite(runner, bound, ssl_context=tls, backlog=1024).start()
+    return runner.cleanup

@@ -1,0 +1,75 @@
+"""Tables: objects as rows, for `kubectl get`."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import orjson
+from google.protobuf.message import Message
+
+from services.apiserver.cache.entry import Entry
+from services.apiserver.fronts.http.content import META, partial
+from tillerman.api import times
+from tillerman.api.printers import cells, columns_of
+from tillerman.api.printers.ages import age
+from tillerman.api.scheme import ResourceInfo
+from tillerman.api.status import StatusError, bad_request
+
+
+def columns(info: ResourceInfo) -> list[dict[str, Any]]:
+    """columnDefinitions."""
+    return [
+        {
+            "name": column.name,
+            "type": column.type,
+            "format": "name" if column.name == "Name" else "",
+            "description": f"{column.name} of the {info.kind}.",
+            "priority": 1 if column.wide else 0,
+        }
+        for column in columns_of(info)
+    ]
+
+
+def check_include(include: str) -> str:
+    """The query's includeObject. Raises BadRequest."""
+    if include not in ("", "None", "Metadata", "Object"):
+        raise unknown_include(include)
+    return include or "Metadata"
+
+
+def unknown_include(include: str) -> StatusError:
+    return bad_request(f'Invalid value: "{include}": includeObject must be None, Metadata or Object')
+
+
+def row(entry: Entry, include: str, now: float) -> dict[str, Any]:
+    obj = entry.message()
+    found: list[Any] = cells(obj, now) if isinstance(obj, Message) else _custom_cells(obj, now)
+    result: dict[str, Any] = {"cells": found}
+    if include == "Object":
+        result["object"] = orjson.Fragment(entry.json)
+    elif include == "Metadata":
+        result["object"] = partial(orjson.loads(entry.json))
+    return result
+
+
+def _custom_cells(obj: dict[str, Any], now: float) -> list[Any]:
+    meta = obj.get("metadata", {})
+    created = meta.get("creationTimestamp")
+    return [meta.get("name", ""), age(times.parse_rfc3339(created), now) if created else "<unknown>"]
+
+
+def table(
+    info: ResourceInfo, entries: list[Entry], include: str, meta: dict[str, Any], *, with_columns: bool = True
+) -> bytes:
+    """``with_columns`` False: as the later events of a watch have it."""
+    now = time.time()
+    return orjson.dumps(
+        {
+            "kind": "Table",
+            "apiVersion": META,
+            "metadata": meta,
+            "columnDefinitions": columns(info) if with_columns else None,
+            "rows": [row(entry, include, now) for entry in entries],
+        }
+    )

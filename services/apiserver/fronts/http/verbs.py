@@ -1,0 +1,343 @@
+"""The verbs of resources over HTTP: a request's path, query and body become one call of the registry."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from services.apiserver.cache.changes import ADDED, BOOKMARK, DELETED, MODIFIED, WatchEvent
+from services.apiserver.fronts.http import content, tables
+from services.apiserver.fronts.http.content import Accept, Answer, accepted, media_type_of
+from services.apiserver.fronts.http.paths import flag, number
+from services.apiserver.fronts.instrument import Instrument
+from services.apiserver.fronts.objects import JSON, PROTOBUF
+from services.apiserver.registry.context import Context, User
+from services.apiserver.registry.reading import ListOptions, WatchOptions
+from services.apiserver.registry.registry import Registry, Target
+from services.apiserver.registry.writing import Written
+from tillerman.api.scheme import ResourceInfo
+from tillerman.api.status import (
+    bad_request,
+    forbidden_field,
+    invalid,
+    method_not_supported,
+    not_supported,
+    required,
+    unsupported_media_type,
+)
+from tillerman.pb.k8s import meta_v1_pb2
+
+APPLY = "application/apply-patch+yaml"
+ONE_SHAPES, LIST_SHAPES = ("Table", "PartialObjectMetadata"), ("Table", "PartialObjectMetadataList")
+WATCH_SECONDS = 1800
+EVENT_NAMES = {ADDED: "ADDED", MODIFIED: "MODIFIED", DELETED: "DELETED", BOOKMARK: "BOOKMARK"}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What of an HTTP request the verbs look at."""
+
+    method: str
+    target: Target
+    query: Mapping[str, str]
+    accept: str = ""
+    content_type: str = ""
+    user_agent: str = ""
+    body: bytes = b""
+
+    @property
+    def watch(self) -> bool:
+        return self.method == "GET" and flag(self.query, "watch")
+
+
+class Verbs:
+    """All methods raise StatusError (or StorageError, untranslated only where the registry lets it through)."""
+
+    def __init__(self, registry: Registry, instrument: Instrument) -> None:
+        self._registry = registry
+        self._instrument = instrument
+
+    def verb(self, request: Request) -> str:
+        """The metrics' name of a request."""
+        if request.target.name:
+            return request.method
+        return {"GET": "LIST", "DELETE": "DELETECOLLECTION"}.get(request.method, request.method)
+
+    async def answer(self, request: Request, user: User) -> Answer:
+        """One answer; watches go to ``watch``."""
+        target = request.target
+        name = (self.verb(request) or "").lower()
+        if request.method not in ("GET", "POST", "PUT", "PATCH", "DELETE"):
+            raise method_not_supported(target.resource, request.method.lower(), target.group)
+        if not target.name and request.method in ("PUT", "PATCH"):
+            raise method_not_supported(target.resource, name, target.group)
+        call = getattr(self, f"_{name}")
+        answer: Answer = await call(request, user)
+        return answer
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def _info(self, target: Target) -> ResourceInfo:
+        """Raises NotFound."""
+        catalog = self._registry.catalog
+        return (
+            catalog.info(target.api_version, target.resource) or catalog.get(target.api_version, target.resource).info
+        )
+
+    async def _get(self, request: Request, user: User) -> Answer:
+        shapes = () if request.target.subresource == "scale" else ONE_SHAPES
+        accept = accepted(request.accept, shapes=shapes)
+        found = await self._registry.get(request.target, Context(user), request.query.get("resourceVersion", ""))
+        return self._one(request, found, accept)
+
+    def _one(self, request: Request, found: Any, accept: Accept, code: int = 200) -> Answer:
+        entry = found.entry if isinstance(found, Written) else found
+        if accept.shape == "Table":
+            include = tables.check_include(request.query.get("includeObject", ""))
+            meta = content.list_meta(entry.revision)
+            return Answer(tables.table(self._info(request.target), [entry], include, meta), code)
+        return content.one(entry, accept, code)
+
+    async def _list(self, request: Request, user: User) -> Answer:
+        query = request.query
+        accept = accepted(request.accept, shapes=LIST_SHAPES)
+        options = ListOptions(
+            number(query, "limit") or 0,
+            query.get("continue", ""),
+            query.get("resourceVersion", ""),
+            query.get("resourceVersionMatch", ""),
+        )
+        page = await self._registry.list(
+            request.target, Context(user), options, query.get("labelSelector", ""), query.get("fieldSelector", "")
+        )
+        info = self._info(request.target)
+        if accept.shape == "Table":
+            include = tables.check_include(query.get("includeObject", ""))
+            meta = content.list_meta(page.revision, page.continue_token, page.remaining)
+            return Answer(tables.table(info, page.entries, include, meta))
+        return content.many(
+            info,
+            page.entries,
+            accept,
+            revision=page.revision,
+            continue_token=page.continue_token,
+            remaining=page.remaining,
+        )
+
+    async def watch(self, request: Request, user: User) -> AsyncGenerator[bytes, None]:
+        """Chunks of JSON lines; what is wrong with the request is raised before the first of them.
+
+        The first chunk is empty: the watch is accepted.
+        """
+        query = request.query
+        accept = accepted(request.accept, shapes=("Table", "PartialObjectMetadata"), protobuf=False)
+        seconds = number(query, "timeoutSeconds")
+        options = WatchOptions(
+            query.get("resourceVersion", ""),
+            query.get("resourceVersionMatch", ""),
+            flag(query, "allowWatchBookmarks"),
+            flag(query, "sendInitialEvents"),
+            seconds or int(WATCH_SECONDS * (1 + random.random())),
+        )
+        _check_initial_events(query, options)
+        target = request.target
+        batches = await self._registry.watch(
+            target, Context(user), options, query.get("labelSelector", ""), query.get("fieldSelector", "")
+        )
+        include = tables.check_include(query.get("includeObject", ""))
+        lines = EventLines(self._info(target), accept.shape, include)
+        try:
+            yield b""
+            async for events in batches:
+                self._instrument.events(target, len(events))
+                yield b"".join([lines.line(event) for event in events])
+        finally:
+            await batches.aclose()  # type: ignore[attr-defined]
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    def _context(self, request: Request, user: User) -> Context:
+        """Raises Invalid for parameters that no write takes."""
+        query = request.query
+        check_dry_run([query["dryRun"]] if query.get("dryRun") else [])
+        validation = query.get("fieldValidation", "")
+        if validation not in ("", "Strict", "Warn", "Ignore"):
+            cause = not_supported("fieldValidation", validation, ("", "Ignore", "Strict", "Warn"))
+            raise invalid(f"{_options_kind(request.method)}.meta.k8s.io", "", [cause])
+        return Context(
+            user,
+            dry_run=query.get("dryRun") == "All",
+            field_manager=query.get("fieldManager") or request.user_agent.partition("/")[0][:128],
+            field_validation=validation or "Warn",
+            force=flag(query, "force"),
+            user_agent=request.user_agent,
+        )
+
+    def _decode(self, request: Request, context: Context) -> Any:
+        target = request.target
+        media = media_type_of(request.content_type)
+        expected = content.expected_kind(target, self._registry.catalog.info(target.api_version, target.resource))
+        if expected is not None:
+            return content.decode(request.body, media, expected, context)
+        if media == PROTOBUF:
+            raise unsupported_media_type([JSON, content.YAML])
+        try:
+            return orjson.loads(content.as_json(request.body, media))
+        except ValueError as error:
+            raise bad_request(f"couldn't get version/kind; json parse error: {error}") from error
+
+    def _shapes(self, request: Request) -> tuple[str, ...]:
+        stored = request.target.subresource in ("", "status")
+        info = self._registry.catalog.info(request.target.api_version, request.target.resource)
+        return ONE_SHAPES if stored and (info is None or self._registry.catalog.stores(info)) else ()
+
+    async def _post(self, request: Request, user: User) -> Answer:
+        accept = accepted(request.accept, shapes=self._shapes(request))
+        target = request.target
+        if target.name and not target.subresource:
+            raise method_not_supported(target.resource, "create", target.group)
+        context = self._context(request, user)
+        written = await self._registry.create(target, self._decode(request, context), context)
+        return _warned(self._one(request, written, accept, 201), context)
+
+    async def _put(self, request: Request, user: User) -> Answer:
+        accept = accepted(request.accept, shapes=self._shapes(request))
+        context = self._context(request, user)
+        written = await self._registry.update(request.target, self._decode(request, context), context)
+        return _warned(self._one(request, written, accept, _code(written)), context)
+
+    async def _patch(self, request: Request, user: User) -> Answer:
+        accept = accepted(request.accept, shapes=self._shapes(request))
+        context = self._context(request, user)
+        kind = media_type_of(request.content_type)
+        body = request.body
+        if kind == APPLY:
+            body = content.as_json(body, kind)
+            context.field_manager = request.query.get("fieldManager", "")
+            if not context.field_manager:
+                cause = required("fieldManager", "is required for apply patch")
+                raise invalid("PatchOptions.meta.k8s.io", "", [cause])
+        elif "force" in request.query and context.force:
+            cause = forbidden_field("force", "may not be specified for non-apply patch")
+            raise invalid("PatchOptions.meta.k8s.io", "", [cause])
+        written = await self._registry.patch(request.target, kind, body, context)
+        return _warned(self._one(request, written, accept, _code(written)), context)
+
+    async def _delete(self, request: Request, user: User) -> Answer:
+        accept = accepted(request.accept, shapes=ONE_SHAPES)
+        options = self._delete_options(request)
+        context = Context(user, dry_run=list(options.dryRun) == ["All"], user_agent=request.user_agent)
+        deleted = await self._registry.delete(request.target, options, context)
+        status = deleted.status(request.target.resource, request.target.group)
+        if status is None:
+            return _warned(self._one(request, deleted.entry, accept), context)
+        return content.one(status, Accept(accept.media_type))
+
+    async def _deletecollection(self, request: Request, user: User) -> Answer:
+        accept = accepted(request.accept, shapes=LIST_SHAPES)
+        query = request.query
+        options = self._delete_options(request)
+        context = Context(user, dry_run=list(options.dryRun) == ["All"], user_agent=request.user_agent)
+        entries = await self._registry.delete_collection(
+            request.target, options, context, query.get("labelSelector", ""), query.get("fieldSelector", "")
+        )
+        info = self._info(request.target)
+        if accept.shape == "Table":
+            return Answer(tables.table(info, entries, "Metadata", content.list_meta()))
+        return content.many(info, entries, accept)
+
+    def _delete_options(self, request: Request) -> meta_v1_pb2.DeleteOptions:
+        """The body's, or else the query's. Raises BadRequest, Invalid."""
+        query = request.query
+        options = content.delete_options(request.body, media_type_of(request.content_type))
+        if not request.body.strip():
+            seconds = number(query, "gracePeriodSeconds")
+            if seconds is not None:
+                options.gracePeriodSeconds = seconds
+            if query.get("propagationPolicy"):
+                options.propagationPolicy = query["propagationPolicy"]
+            if query.get("orphanDependents"):
+                options.orphanDependents = flag(query, "orphanDependents")
+        if query.get("dryRun") and not options.dryRun:
+            options.dryRun.append(query["dryRun"])
+        check_dry_run(list(options.dryRun), "DeleteOptions")
+        return options
+
+
+class EventLines:
+    """Watch events as JSON lines; a Table's columns come with its first event only."""
+
+    def __init__(self, info: ResourceInfo, shape: str, include: str) -> None:
+        self._info = info
+        self._shape = shape
+        self._include = include
+        self._first = True
+
+    def line(self, event: WatchEvent) -> bytes:
+        head = f'{{"type":"{EVENT_NAMES[event.type]}","object":'.encode()
+        return b"".join((head, self._object(event), b"}\n"))
+
+    def _object(self, event: WatchEvent) -> bytes:
+        entry = event.entry
+        if self._shape == "Table":
+            if event.type == BOOKMARK:
+                return self._bookmark(event)
+            first, self._first = self._first, False
+            meta = content.list_meta(entry.revision)
+            return tables.table(self._info, [entry], self._include, meta, with_columns=first)
+        if self._shape == "PartialObjectMetadata":
+            return orjson.dumps(content.partial(orjson.loads(entry.json)))
+        return entry.json
+
+    def _bookmark(self, event: WatchEvent) -> bytes:
+        partial = content.partial(orjson.loads(event.entry.json))
+        empty = {"cells": [], "object": partial}
+        meta = content.list_meta(event.entry.revision)
+        table = {
+            "kind": "Table",
+            "apiVersion": content.META,
+            "metadata": meta,
+            "columnDefinitions": None,
+            "rows": [empty],
+        }
+        return orjson.dumps(table)
+
+
+def error_line(answer: Answer) -> bytes:
+    """The ERROR event that ends a watch."""
+    return b'{"type":"ERROR","object":' + answer.body + b"}\n"
+
+
+def _check_initial_events(query: Mapping[str, str], options: WatchOptions) -> None:
+    given = "sendInitialEvents" in query
+    kind = "ListOptions.meta.k8s.io"
+    if given and options.resource_version_match != "NotOlderThan":
+        detail = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+        raise invalid(kind, "", [forbidden_field("resourceVersionMatch", detail)])
+    if not given and options.resource_version_match:
+        detail = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
+        raise invalid(kind, "", [forbidden_field("resourceVersionMatch", detail)])
+
+
+def check_dry_run(values: list[str], kind: str = "UpdateOptions") -> None:
+    if any(value != "All" for value in values):
+        raise invalid(f"{kind}.meta.k8s.io", "", [not_supported("dryRun", values[0], ("All",))])
+
+
+def _options_kind(method: str) -> str:
+    return {"POST": "CreateOptions", "PUT": "UpdateOptions", "PATCH": "PatchOptions"}.get(method, "DeleteOptions")
+
+
+def _code(written: Any) -> int:
+    return 201 if isinstance(written, Written) and written.created else 200
+
+
+def _warned(answer: Answer, context: Context) -> Answer:
+    for text in context.warnings:
+        quoted = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ").replace("\r", " ")
+        answer.headers.append(("Warning", f'299 - "{quoted}"'))
+    return answer
