@@ -18,6 +18,7 @@ from aiohttp import web
 
 from services.apiserver.auth.authorize import AuthorizerChain
 from services.apiserver.fronts.http import content
+from services.apiserver.fronts.http.channels import METHODS, Channels
 from services.apiserver.fronts.http.content import Answer
 from services.apiserver.fronts.http.discovery import Discovery
 from services.apiserver.fronts.http.logs import Logs
@@ -29,7 +30,7 @@ from services.apiserver.fronts.limits import Limit
 from services.apiserver.fronts.objects import JSON
 from services.apiserver.fronts.pods import Kubelets
 from services.apiserver.registry.context import User
-from services.apiserver.registry.registry import Registry, status_of
+from services.apiserver.registry.registry import Registry, Target, status_of
 from services.apiserver.storage.errors import StorageError
 from tillerman.api.status import (
     StatusError,
@@ -71,6 +72,7 @@ class HttpFront:
         self._instrument = instrument
         self._log = log
         self._logs = Logs(registry, kubelets)
+        self._channels = Channels(registry, kubelets)
         self._ready = ready
         self._reads = Limit(max_reads)
         self._writes = Limit(max_writes)
@@ -164,6 +166,8 @@ class HttpFront:
             headers.get("Content-Type", ""),
             headers.get("User-Agent", ""),
         )
+        if target.subresource in METHODS and target.resource == "pods":
+            return await self._channels_of(request, target)
         if target.subresource == "log":
             return await self._log_of(request, asked)
         if asked.watch:
@@ -183,6 +187,15 @@ class HttpFront:
             else:
                 outcome.code = answer.code
         return _response(answer)
+
+    async def _channels_of(self, request: web.BaseRequest, target: Target) -> web.StreamResponse:
+        with self._instrument.stream("CONNECT", target) as outcome:
+            try:
+                return await self._channels.serve(request, target, await self._authenticate(request))
+            except Exception as error:
+                failure = self._failure(error)
+                outcome.code = failure.code
+                return _response(content.refusal(failure))
 
     async def _log_of(self, request: web.BaseRequest, asked: Request) -> web.StreamResponse:
         with self._instrument.stream("CONNECT", asked.target) as outcome:

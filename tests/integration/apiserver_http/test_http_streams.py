@@ -1,0 +1,109 @@
+"""logs, exec and attach: kubectl, the front, and a kubelet that answers by script."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+from real_apiserver import RunningApiserver
+from real_kubectl import Kubectl
+
+from tillerman.pb.api import kubelet_pb2, kubelet_pb2_grpc, pods_pb2
+from tillerman.pb.k8s import core_v1_pb2 as core
+
+
+class ScriptedKubelet(kubelet_pb2_grpc.KubeletServicer):
+    """exec: `cat` gives stdin back, `fail` ends with 7; a port answers what it is sent in capitals."""
+
+    async def Logs(self, request: pods_pb2.LogsRequest, context: Any) -> AsyncIterator[pods_pb2.LogsChunk]:
+        for number in range(3)[-request.tail_lines :] if request.HasField("tail_lines") else range(3):
+            yield pods_pb2.LogsChunk(data=f"line {number} of {request.pod}\n".encode())
+
+    async def Exec(
+        self, requests: AsyncIterator[pods_pb2.ExecRequest], context: Any
+    ) -> AsyncIterator[pods_pb2.ExecResponse]:
+        start = (await anext(aiter(requests))).start
+        if start.command[0] == "cat":
+            async for request in requests:
+                if request.close_stdin:
+                    break
+                yield pods_pb2.ExecResponse(stdout=request.stdin)
+            yield pods_pb2.ExecResponse(exit_code=0)
+        else:
+            yield pods_pb2.ExecResponse(stdout=" ".join(start.command).encode())
+            yield pods_pb2.ExecResponse(stderr=b"no good\n")
+            yield pods_pb2.ExecResponse(exit_code=7)
+
+    async def Attach(
+        self, requests: AsyncIterator[pods_pb2.ExecRequest], context: Any
+    ) -> AsyncIterator[pods_pb2.ExecResponse]:
+        yield pods_pb2.ExecResponse(stdout=b"attached\n")
+        yield pods_pb2.ExecResponse(exit_code=0)
+
+    async def Stats(self, request: kubelet_pb2.StatsRequest, context: Any) -> kubelet_pb2.StatsResponse:
+        response = kubelet_pb2.StatsResponse(window_seconds=10)
+        response.node_usage.cpu_nanocores = 250_000_000
+        response.node_usage.memory_bytes = 512 << 20
+        return response
+
+
+@pytest.fixture
+async def pod(apiserver: RunningApiserver) -> AsyncIterator[str]:
+    """The name of a running pod on a node with a scripted kubelet."""
+    server = grpc.aio.server()
+    kubelet_pb2_grpc.add_KubeletServicer_to_server(ScriptedKubelet(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    name = f"s-{uuid.uuid4().hex[:8]}"
+    node = core.Node()
+    node.metadata.name = name
+    node.status.addresses.add(type="InternalIP", address="127.0.0.1")
+    node.status.daemonEndpoints.kubeletEndpoint.Port = port
+    node.status.allocatable["cpu"].string = "1"
+    node.status.allocatable["memory"].string = "1Gi"
+    await apiserver.client.resource(core.Node).create(node)
+    pod = core.Pod()
+    pod.metadata.name, pod.metadata.namespace = name, "default"
+    pod.spec.nodeName = name
+    pod.spec.containers.add(name="main", image="i")
+    pods = apiserver.client.resource(core.Pod)
+    created = await pods.create(pod)
+    created.status.phase = "Running"
+    status = created.status.containerStatuses.add(name="main", ready=True, image="i")
+    status.state.running.SetInParent()
+    await pods.update_status(created)
+    try:
+        yield name
+    finally:
+        await apiserver.client.resource(core.Node).delete(name)
+        await pods.delete(name, "default", grace_period_seconds=0)
+        await server.stop(0)
+
+
+async def test_logs(kubectl: Kubectl, pod: str) -> None:
+    assert await kubectl("logs", pod) == "".join(f"line {number} of {pod}\n" for number in range(3))
+    assert await kubectl("logs", pod, "--tail=1", "-f") == f"line 2 of {pod}\n"
+
+
+async def test_exec_tells_output_and_exit_code(kubectl: Kubectl, pod: str) -> None:
+    code, out, err = await kubectl.run("exec", pod, "--", "fail", "with", "seven")
+    assert (code, out) == (7, "fail with seven")
+    assert err.startswith("no good\n")
+
+
+async def test_exec_carries_stdin_and_its_end(kubectl: Kubectl, pod: str) -> None:
+    text = "a line\n" * 20_000
+    assert await kubectl("exec", "-i", pod, "--", "cat", stdin=text) == text
+
+
+async def test_attach(kubectl: Kubectl, pod: str) -> None:
+    assert "attached\n" in await kubectl("attach", pod)
+
+
+async def test_exec_in_no_pod(kubectl: Kubectl) -> None:
+    code, _, err = await kubectl.run("exec", "nobody", "--", "true")
+    assert code == 1
+    assert 'pods "nobody" not found' in err
