@@ -55,13 +55,18 @@ class Kubelets:
         node_name = found.spec.nodeName
         if not node_name:
             raise bad_request(f"pod {pod} does not have a host assigned")
+        return await self.channel_to(node_name), node_name
+
+    async def channel_to(self, node_name: str) -> Any:
+        """The channel to a node's kubelet. Raises NotFound, ServiceUnavailable."""
+        catalog, reader = self._registry.catalog, self._registry.reader
         node = (await reader.get(catalog.get("v1", "nodes"), "", node_name, "0")).message()
         port = node.status.daemonEndpoints.kubeletEndpoint.Port
         addresses = {a.type: a.address for a in reversed(node.status.addresses)}
         host = addresses.get("InternalIP") or addresses.get("Hostname")
         if not port or not host:
             raise service_unavailable(f"node {node_name} has not said where its kubelet listens")
-        return self._open(f"[{host}]:{port}" if ":" in host else f"{host}:{port}"), node_name
+        return self._open(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
 
     def _open(self, address: str) -> Any:
         channel: Any = self._channels.get(address)

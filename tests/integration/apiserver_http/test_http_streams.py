@@ -16,7 +16,10 @@ from tillerman.pb.k8s import core_v1_pb2 as core
 
 
 class ScriptedKubelet(kubelet_pb2_grpc.KubeletServicer):
-    """exec: `cat` gives stdin back, `fail` ends with 7; a port answers what it is sent in capitals."""
+    """exec: `cat` gives stdin back, all else ends with 7. ``uid``: of the one pod that it has measured."""
+
+    def __init__(self) -> None:
+        self.uid = ""
 
     async def Logs(self, request: pods_pb2.LogsRequest, context: Any) -> AsyncIterator[pods_pb2.LogsChunk]:
         for number in range(3)[-request.tail_lines :] if request.HasField("tail_lines") else range(3):
@@ -47,14 +50,16 @@ class ScriptedKubelet(kubelet_pb2_grpc.KubeletServicer):
         response = kubelet_pb2.StatsResponse(window_seconds=10)
         response.node_usage.cpu_nanocores = 250_000_000
         response.node_usage.memory_bytes = 512 << 20
+        used = response.pods.add(uid=self.uid).containers.add(name="main").usage
+        used.cpu_nanocores, used.memory_bytes = 100_000_000, 64 << 20
         return response
 
 
 @pytest.fixture
 async def pod(apiserver: RunningApiserver) -> AsyncIterator[str]:
     """The name of a running pod on a node with a scripted kubelet."""
-    server = grpc.aio.server()
-    kubelet_pb2_grpc.add_KubeletServicer_to_server(ScriptedKubelet(), server)
+    server, kubelet = grpc.aio.server(), ScriptedKubelet()
+    kubelet_pb2_grpc.add_KubeletServicer_to_server(kubelet, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     name = f"s-{uuid.uuid4().hex[:8]}"
@@ -71,6 +76,7 @@ async def pod(apiserver: RunningApiserver) -> AsyncIterator[str]:
     pod.spec.containers.add(name="main", image="i")
     pods = apiserver.client.resource(core.Pod)
     created = await pods.create(pod)
+    kubelet.uid = created.metadata.uid
     created.status.phase = "Running"
     status = created.status.containerStatuses.add(name="main", ready=True, image="i")
     status.state.running.SetInParent()
@@ -107,3 +113,10 @@ async def test_exec_in_no_pod(kubectl: Kubectl) -> None:
     code, _, err = await kubectl.run("exec", "nobody", "--", "true")
     assert code == 1
     assert 'pods "nobody" not found' in err
+
+
+async def test_top(kubectl: Kubectl, pod: str) -> None:
+    line = (await kubectl("top", "node", pod, "--no-headers")).split()
+    assert line == [pod, "250m", "25%", "512Mi", "50%"]
+    cells = (await kubectl("top", "pod", pod, "--containers", "--no-headers")).split()
+    assert cells == [pod, "main", "100m", "64Mi"]

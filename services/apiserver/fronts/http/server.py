@@ -22,6 +22,7 @@ from services.apiserver.fronts.http.channels import METHODS, Channels
 from services.apiserver.fronts.http.content import Answer
 from services.apiserver.fronts.http.discovery import Discovery
 from services.apiserver.fronts.http.logs import Logs
+from services.apiserver.fronts.http.metrics import LISTED, METRICS, Metrics
 from services.apiserver.fronts.http.openapi import OpenApi
 from services.apiserver.fronts.http.paths import resource_path, split
 from services.apiserver.fronts.http.verbs import Request, Verbs, error_line
@@ -77,7 +78,8 @@ class HttpFront:
         self._reads = Limit(max_reads)
         self._writes = Limit(max_writes)
         self._verbs = Verbs(registry, instrument)
-        self._discovery = Discovery(registry)
+        self._metrics = Metrics(registry, kubelets)
+        self._discovery = Discovery(registry, extra=LISTED)
         self._openapi = OpenApi(self._discovery)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -179,7 +181,8 @@ class HttpFront:
                 with (self._reads if reads else self._writes).place(user):
                     if not reads:
                         asked = _with_body(asked, await read_body(request))
-                    answer = await self._verbs.answer(asked, user)
+                    answering = self._metrics if target.api_version == METRICS else self._verbs
+                    answer = await answering.answer(asked, user)
             except Exception as error:
                 failure = self._failure(error)
                 outcome.code = failure.code

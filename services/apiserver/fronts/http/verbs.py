@@ -27,6 +27,7 @@ from tillerman.api.status import (
     method_not_supported,
     not_supported,
     required,
+    too_long,
     unsupported_media_type,
 )
 from tillerman.pb.k8s import meta_v1_pb2
@@ -34,6 +35,7 @@ from tillerman.pb.k8s import meta_v1_pb2
 APPLY = "application/apply-patch+yaml"
 ONE_SHAPES, LIST_SHAPES = ("Table", "PartialObjectMetadata"), ("Table", "PartialObjectMetadataList")
 WATCH_SECONDS = 1800
+MAX_MANAGER = 128
 EVENT_NAMES = {ADDED: "ADDED", MODIFIED: "MODIFIED", DELETED: "DELETED", BOOKMARK: "BOOKMARK"}
 
 
@@ -168,10 +170,13 @@ class Verbs:
         if validation not in ("", "Strict", "Warn", "Ignore"):
             cause = not_supported("fieldValidation", validation, ("", "Ignore", "Strict", "Warn"))
             raise invalid(f"{_options_kind(request.method)}.meta.k8s.io", "", [cause])
+        if len(query.get("fieldManager", "")) > MAX_MANAGER:
+            cause = too_long("fieldManager", MAX_MANAGER)
+            raise invalid(f"{_options_kind(request.method)}.meta.k8s.io", "", [cause])
         return Context(
             user,
             dry_run=query.get("dryRun") == "All",
-            field_manager=query.get("fieldManager") or request.user_agent.partition("/")[0][:128],
+            field_manager=query.get("fieldManager") or request.user_agent.partition("/")[0][:MAX_MANAGER],
             field_validation=validation or "Warn",
             force=flag(query, "force"),
             user_agent=request.user_agent,
