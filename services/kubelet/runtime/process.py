@@ -40,6 +40,7 @@ from services.kubelet.runtime.process_images import ProcessImage, ProcessImages
 from services.kubelet.runtime.process_logs import read_logs
 from services.kubelet.runtime.process_session import AttachSession, ExecSession
 from services.kubelet.runtime.process_stats import session_usage
+from services.kubelet.runtime.process_tree import end_tree
 from tillerman.client.clock import Clock
 
 _CAVEATS = (
@@ -308,9 +309,7 @@ class ProcessRuntime:
         """Ends what still runs there and removes the files."""
         running = files.read_json(folder / "state.json")
         if running is not None:
-            for pid, ticks in ((running["pid"], running["start"]), (running["shim"], running["shim_start"])):
-                if files.is_alive(int(pid), int(ticks)):
-                    os.kill(int(pid), signal.SIGKILL)
+            end_tree(*(int(running[name]) for name in ("pid", "start", "shim", "shim_start")))
         shutil.rmtree(folder, ignore_errors=True)
 
     async def remove_shared(self) -> None:
