@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
@@ -16,7 +17,8 @@ from tillerman.pb.k8s import core_v1_pb2 as core
 
 
 class ScriptedKubelet(kubelet_pb2_grpc.KubeletServicer):
-    """exec: `cat` gives stdin back, all else ends with 7. ``uid``: of the one pod that it has measured."""
+    """exec: `cat` gives stdin back, all else ends with 7; ports answer in
+    capitals. ``uid``: of the one pod that it has measured."""
 
     def __init__(self) -> None:
         self.uid = ""
@@ -45,6 +47,15 @@ class ScriptedKubelet(kubelet_pb2_grpc.KubeletServicer):
     ) -> AsyncIterator[pods_pb2.ExecResponse]:
         yield pods_pb2.ExecResponse(stdout=b"attached\n")
         yield pods_pb2.ExecResponse(exit_code=0)
+
+    async def PortForward(
+        self, requests: AsyncIterator[pods_pb2.PortForwardRequest], context: Any
+    ) -> AsyncIterator[pods_pb2.PortForwardResponse]:
+        async for request in requests:
+            if request.start.port == 81:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "connection refused")
+            if request.data:
+                yield pods_pb2.PortForwardResponse(data=request.data.upper())
 
     async def Stats(self, request: kubelet_pb2.StatsRequest, context: Any) -> kubelet_pb2.StatsResponse:
         response = kubelet_pb2.StatsResponse(window_seconds=10)
@@ -120,3 +131,29 @@ async def test_top(kubectl: Kubectl, pod: str) -> None:
     assert line == [pod, "250m", "25%", "512Mi", "50%"]
     cells = (await kubectl("top", "pod", pod, "--containers", "--no-headers")).split()
     assert cells == [pod, "main", "100m", "64Mi"]
+
+
+async def test_port_forward(kubectl: Kubectl, pod: str) -> None:
+    forward = await kubectl.start("port-forward", "--address=127.0.0.1", f"pod/{pod}", ":80", ":81")
+    assert forward.stdout is not None
+    try:
+        async with asyncio.timeout(20):
+            ports = [int((await forward.stdout.readline()).split()[2].rpartition(b":")[2]) for _ in range(2)]
+            refused, writer = await asyncio.open_connection("127.0.0.1", ports[1])
+            assert await refused.read() == b""
+            writer.close()
+            answers = await asyncio.gather(*(shout(ports[0], f"hello {number} " * 20_000) for number in range(5)))
+            assert answers == [f"HELLO {number} " * 20_000 for number in range(5)]
+    finally:
+        forward.terminate()
+        await forward.communicate()
+
+
+async def shout(port: int, text: str) -> str:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(text.encode())
+        return (await reader.readexactly(len(text))).decode()
+    finally:
+        writer.close()
+        await writer.wait_closed()

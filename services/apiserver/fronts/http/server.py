@@ -18,13 +18,14 @@ from aiohttp import web
 
 from services.apiserver.auth.authorize import AuthorizerChain
 from services.apiserver.fronts.http import content
-from services.apiserver.fronts.http.channels import METHODS, Channels
+from services.apiserver.fronts.http.channels import Channels
 from services.apiserver.fronts.http.content import Answer
 from services.apiserver.fronts.http.discovery import Discovery
 from services.apiserver.fronts.http.logs import Logs
 from services.apiserver.fronts.http.metrics import LISTED, METRICS, Metrics
 from services.apiserver.fronts.http.openapi import OpenApi
 from services.apiserver.fronts.http.paths import resource_path, split
+from services.apiserver.fronts.http.portforward import PortForward
 from services.apiserver.fronts.http.verbs import Request, Verbs, error_line
 from services.apiserver.fronts.instrument import Instrument
 from services.apiserver.fronts.limits import Limit
@@ -73,7 +74,12 @@ class HttpFront:
         self._instrument = instrument
         self._log = log
         self._logs = Logs(registry, kubelets)
-        self._channels = Channels(registry, kubelets)
+        channels = Channels(registry, kubelets)
+        self._streams: dict[str, Channels | PortForward] = {
+            "exec": channels,
+            "attach": channels,
+            "portforward": PortForward(registry, kubelets),
+        }
         self._ready = ready
         self._reads = Limit(max_reads)
         self._writes = Limit(max_writes)
@@ -168,8 +174,8 @@ class HttpFront:
             headers.get("Content-Type", ""),
             headers.get("User-Agent", ""),
         )
-        if target.subresource in METHODS and target.resource == "pods":
-            return await self._channels_of(request, target)
+        if target.subresource in self._streams and target.resource == "pods":
+            return await self._stream(request, target)
         if target.subresource == "log":
             return await self._log_of(request, asked)
         if asked.watch:
@@ -191,10 +197,10 @@ class HttpFront:
                 outcome.code = answer.code
         return _response(answer)
 
-    async def _channels_of(self, request: web.BaseRequest, target: Target) -> web.StreamResponse:
+    async def _stream(self, request: web.BaseRequest, target: Target) -> web.StreamResponse:
         with self._instrument.stream("CONNECT", target) as outcome:
             try:
-                return await self._channels.serve(request, target, await self._authenticate(request))
+                return await self._streams[target.subresource].serve(request, target, await self._authenticate(request))
             except Exception as error:
                 failure = self._failure(error)
                 outcome.code = failure.code
