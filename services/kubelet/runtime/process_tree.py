@@ -16,7 +16,7 @@ _ROUNDS, _PAUSE_SECONDS = 300, 0.01
 
 
 def end_tree(pid: int, ticks: int, shim: int, shim_ticks: int) -> None:
-    """SIGKILL to the main process and all that came of it, then to the shim. Blocks until they are gone, 3 s at most."""
+    """SIGKILL to the main process and all that came of it, then to the shim. Blocks for 3 s at most."""
     for _ in range(_ROUNDS):
         found = set(descendants(shim)) if is_alive(shim, shim_ticks) else set()
         if is_alive(pid, ticks):
