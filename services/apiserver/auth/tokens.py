@@ -218,9 +218,9 @@ class TokenRequest(BaseSubresource):
             raise bad_request(f"cannot bind token for serviceaccount to a {wanted.apiVersion or 'v1'} {wanted.kind}")
         resource = self._catalog.get("v1", kinds[wanted.kind])
         found = (await self._reader.get(resource, target.namespace, wanted.name)).message()
-        if wanted.uid and wanted.uid != found.metadata.uid:
+        if wanted.uID and wanted.uID != found.metadata.uid:
             detail = (
-                f"the UID in the bound object reference ({wanted.uid}) does not match the UID in record. "
+                f"the UID in the bound object reference ({wanted.uID}) does not match the UID in record. "
                 "The object might have been deleted and then recreated"
             )
             raise conflict(kinds[wanted.kind], wanted.name, detail=detail)

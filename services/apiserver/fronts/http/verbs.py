@@ -226,7 +226,7 @@ class Verbs:
             if not context.field_manager:
                 cause = required("fieldManager", "is required for apply patch")
                 raise invalid("PatchOptions.meta.k8s.io", "", [cause])
-        elif "force" in request.query and context.force:
+        elif "force" in request.query:
             cause = forbidden_field("force", "may not be specified for non-apply patch")
             raise invalid("PatchOptions.meta.k8s.io", "", [cause])
         written = await self._registry.patch(request.target, kind, body, context)
