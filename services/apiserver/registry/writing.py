@@ -323,6 +323,9 @@ def check_identity(resource: Resource, obj: Any, namespace: str, name: str) -> N
         if not meta.name:
             raise bad_request(f"the name of the object ({name} based on URL) was undeterminable: name must be provided")
         raise bad_request(f"the name of the object ({meta.name}) does not match the name on the URL ({name})")
+    if not resource.namespaced:
+        # Kubernetes drops a namespace that a cluster-wide object cannot have.
+        meta.ClearField("namespace")
     asked = namespace if resource.namespaced else ""
     if meta.namespace and meta.namespace != asked:
         raise bad_request(
