@@ -8,12 +8,16 @@ import asyncio
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 from services.kubelet.options import KubeletOptions
 from services.kubelet.runtime.interface import Runtime, RuntimeFailure
 from tillerman.client.clock import Clock, RealClock
+
+# An Engine that removes many at once can lose count of a network's endpoints, and then keeps the network.
+_AT_ONCE = 4
 
 
 def clean_up(options: KubeletOptions, make_runtime: Callable[[KubeletOptions, Clock], Runtime]) -> int:
@@ -28,11 +32,17 @@ def clean_up(options: KubeletOptions, make_runtime: Callable[[KubeletOptions, Cl
 
 
 async def remove_everything(runtime: Runtime) -> None:
-    """All containers of this cluster and node at once, then their sandboxes, then what they shared."""
+    """All containers of this cluster and node, a few at once, then their sandboxes, then what they shared."""
+    slots = asyncio.Semaphore(_AT_ONCE)
+
+    async def in_turn(removal: Coroutine[Any, Any, None]) -> None:
+        async with slots:
+            await removal
+
     try:
         inventory = await runtime.inventory()
-        await asyncio.gather(*(runtime.remove_container(container.id) for container in inventory.containers))
-        await asyncio.gather(*(runtime.remove_sandbox(sandbox.id) for sandbox in inventory.sandboxes))
+        await asyncio.gather(*(in_turn(runtime.remove_container(c.id)) for c in inventory.containers))
+        await asyncio.gather(*(in_turn(runtime.remove_sandbox(s.id)) for s in inventory.sandboxes))
         await runtime.remove_shared()
     finally:
         await runtime.close()

@@ -56,6 +56,7 @@ PAUSE_REPOSITORY = "tillerman/pause"
 _NETWORK_ATTEMPTS = 20
 _NETWORK_RETRY_SECONDS = 0.05
 PAUSE_IMAGE = f"{PAUSE_REPOSITORY}:{PAUSE_VERSION}"
+_RELEASE_ATTEMPTS, _RELEASE_PAUSE_SECONDS = 40, 0.25
 
 
 class DockerRuntime:
@@ -113,6 +114,7 @@ class DockerRuntime:
             "Labels": {ri.LABEL_CLUSTER: self._cluster},
         }
         if await self._has_network():
+            await self._check_subnet(subnet)
             return
 
         def create(client: Any) -> None:
@@ -132,6 +134,16 @@ class DockerRuntime:
                         f"cannot create the Docker network {self._network} (--cluster-cidr {subnet}): {error}"
                     ) from error
             await asyncio.sleep(_NETWORK_RETRY_SECONDS)
+
+    async def _check_subnet(self, subnet: str) -> None:
+        """Pods' addresses could not be given out in a network of another range."""
+        found = await self._engine.call("inspect_network", lambda client: client.inspect_network(self._network))
+        ranges = [config.get("Subnet") for config in found["IPAM"]["Config"] or ()]
+        if subnet not in ranges:
+            raise RuntimeFailure(
+                f"the Docker network {self._network} has the range {', '.join(map(str, ranges))}, not {subnet} "
+                f"(--cluster-cidr): remove it (docker network rm {self._network}) or name another with --pod-network"
+            )
 
     async def _has_network(self) -> bool:
         found = await self._engine.call("list_networks", lambda client: client.networks(names=[self._network]))
@@ -249,16 +261,30 @@ class DockerRuntime:
 
     async def remove_shared(self) -> None:
         """Another node of the cluster may still use the network, another cluster the sandbox image: then they stay."""
-        for operation, remove in (
-            ("remove_network", lambda client: client.remove_network(self._network)),
-            ("remove_image", lambda client: client.remove_image(PAUSE_IMAGE)),
-        ):
+        filters = {"label": [f"{ri.LABEL_CLUSTER}={self._cluster}"]}
+        others = await self._engine.call("list", lambda client: client.containers(all=True, filters=filters))
+        if not others:
+            await self._remove_network()
+        try:
+            await self._engine.call("remove_image", lambda client: client.remove_image(PAUSE_IMAGE))
+        except RuntimeUnavailable:
+            raise
+        except RuntimeFailure as error:
+            log.debug("kept", image=PAUSE_IMAGE, reason=str(error))
+
+    async def _remove_network(self) -> None:
+        """The engine lets go of the last containers' endpoints a moment after the containers are gone."""
+        for attempt in range(_RELEASE_ATTEMPTS):
             try:
-                await self._engine.call(operation, remove)
-            except RuntimeUnavailable:
-                raise
+                await self._engine.call("remove_network", lambda client: client.remove_network(self._network))
+            except NotFoundFailure:
+                return
             except RuntimeFailure as error:
-                log.debug("kept", operation=operation, reason=str(error))
+                if "active endpoints" not in str(error) or attempt == _RELEASE_ATTEMPTS - 1:
+                    raise
+                await asyncio.sleep(_RELEASE_PAUSE_SECONDS)
+            else:
+                return
 
     async def image(self, reference: str) -> ImageState | None:
         return await self._images.image(reference)
