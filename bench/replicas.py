@@ -8,6 +8,7 @@ from typing import Any
 import docker
 
 from bench.local import Local, cluster, report
+from tillerman.api.pods import is_ready
 from tillerman.pb.k8s import apps_v1_pb2 as apps
 from tillerman.pb.k8s import core_v1_pb2 as core
 
@@ -80,10 +81,6 @@ async def ready(client: Any, count: int) -> None:
             names.add(event.object.metadata.name)
         if len(names) >= count:
             return
-
-
-def is_ready(pod: core.Pod) -> bool:
-    return any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ from typing import Any
 import docker
 
 from bench.local import Local, cluster, report
-from bench.replicas import IMAGE, bare, is_ready
+from bench.replicas import IMAGE, bare
+from tillerman.api.pods import is_ready
 from tillerman.pb.k8s import core_v1_pb2 as core
 
 RUNS = 5

@@ -8,7 +8,7 @@ from dataclasses import replace
 import grpc.aio
 
 from tillerman.client.channel import ClientConfig, open_channel
-from tillerman.cluster.layout import DEFAULT_NAME, Plan, state_dir
+from tillerman.cluster.layout import Plan, default_name, state_dir
 
 
 @asynccontextmanager
@@ -16,7 +16,7 @@ async def component_channel(name: str, endpoint: str = "") -> AsyncIterator[grpc
     """To the component of the local cluster, or to an endpoint (host:port). Raises ValueError when neither is known."""
     config = ClientConfig.load(os.environ.get("TILLER_KUBECONFIG"))
     if not endpoint:
-        cluster = os.environ.get("TILLER_CLUSTER") or DEFAULT_NAME
+        cluster = default_name()
         try:
             endpoint = f"127.0.0.1:{Plan.read(state_dir(cluster)).ports[name]}"
         except FileNotFoundError:

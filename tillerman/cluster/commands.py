@@ -1,16 +1,11 @@
 """`tiller up`, `down`, `status` and `kubeconfig`."""
 
-import os
 import sys
 from typing import Any
 
 import click
 
-from tillerman.cluster.layout import DEFAULT_NAME, Plan, home, state_dir
-
-
-def default_name() -> str:
-    return os.environ.get("TILLER_CLUSTER") or DEFAULT_NAME
+from tillerman.cluster.layout import DEFAULT_NAME, Plan, default_name, home, state_dir
 
 
 def name_option(function: Any) -> Any:

@@ -27,6 +27,11 @@ def home() -> Path:
     return Path(os.environ.get("TILLERMAN_HOME") or Path.home() / ".tillerman").absolute()
 
 
+def default_name() -> str:
+    """The local cluster that is meant when none is named."""
+    return os.environ.get("TILLER_CLUSTER") or DEFAULT_NAME
+
+
 def state_dir(name: str) -> Path:
     return home() / name
 

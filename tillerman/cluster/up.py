@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tillerman.cluster import network, roles
-from tillerman.cluster.layout import Plan, ProcessPlan, state_dir
+from tillerman.cluster.layout import Plan, state_dir
 from tillerman.cluster.processes import read_pid, running
 
 DOCKER_SOCKET = Path("/var/run/docker.sock")
@@ -200,7 +200,3 @@ def why_not(plan: Plan, folder: Path, seconds: float) -> str:
         lines += [f"    {line[:300]}" for line in tail]
     lines.append("`tiller down` removes what was started.")
     return "\n".join(lines)
-
-
-def process_named(plan: Plan, name: str) -> ProcessPlan:
-    return next(p for p in plan.processes if p.name == name)
