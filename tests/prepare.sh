@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes this machine ready for the integration and end-to-end tests. As root on Debian or Ubuntu it installs the Docker
-# Engine, nftables, Prometheus, a registry and busybox, and starts dockerd if none answers. Elsewhere it only tells
+# Engine, nftables, Prometheus, a registry, busybox and kubectl, and starts dockerd if none answers. Elsewhere it only tells
 # what is missing: without TILLERMAN_REQUIRE_DOCKER=1 the tests that need Docker are then skipped, with it they fail.
 set -euo pipefail
 
@@ -11,6 +11,7 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
   command -v ip >/dev/null || packages+=(iproute2)
   command -v prometheus >/dev/null || packages+=(prometheus)
   command -v docker-registry >/dev/null || packages+=(docker-registry)
+  command -v kubectl >/dev/null || packages+=(kubernetes-client)
   [ -x /bin/busybox ] || packages+=(busybox-static)
   if [ "${#packages[@]}" -gt 0 ]; then
     echo "installing ${packages[*]}"
