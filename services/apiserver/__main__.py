@@ -22,7 +22,7 @@ COMPONENT = Component("kube-apiserver", default_port=6450, default_metrics_port=
 async def start(runtime: ServiceRuntime[ApiserverOptions]) -> None:
     options = runtime.options
     server = assemble(options, Instrument(runtime.registry))
-    runtime.on_shutdown(server.store.close)
+    runtime.on_shutdown(server.close)
     runtime.task_group.create_task(server.feed.run(), name="feed")
     kubelets = pods.Kubelets(server.registry, kubelet_tls(options))
     runtime.on_shutdown(kubelets.close)

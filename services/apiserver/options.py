@@ -39,6 +39,18 @@ class ApiserverOptions(ServiceOptions):
     authorization_mode: list[str] = option(
         ["Node", "RBAC"], help="Who decides what a user may do, in this order: Node, RBAC, AlwaysAllow."
     )
+    enable_admission_plugins: list[str] = option(
+        [], help="Admission plugins that run beside those that run by default; their order is fixed."
+    )
+    disable_admission_plugins: list[str] = option(
+        [], help="Admission plugins that do not run although they do by default."
+    )
+    default_not_ready_toleration_seconds: int = option(
+        300, help="Seconds that a pod stays on a node that is not ready, unless the pod says otherwise."
+    )
+    default_unreachable_toleration_seconds: int = option(
+        300, help="Seconds that a pod stays on a node that cannot be reached, unless the pod says otherwise."
+    )
     event_ttl: float = option(3600.0, help="Seconds that Events are kept.")
     max_request_bytes: int = option(1_500_000, help="Bytes that a stored object may take.")
     max_requests_inflight: int = option(800, help="Read requests served at the same time; more get 429.")

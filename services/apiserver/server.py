@@ -9,9 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.apiserver.admission.chain import Chain
-from services.apiserver.admission.namespaces import NamespaceLifecycle
-from services.apiserver.admission.pods import DefaultTolerations, Priority, ServiceAccounts
+from services.apiserver.admission.plugins import Surroundings, admission_chain
 from services.apiserver.allocation.ranges import RangeAllocator, address_range, port_range
 from services.apiserver.allocation.services import ServiceAllocator
 from services.apiserver.auth.authorize import AlwaysAllow, AuthorizerChain, Rule
@@ -34,6 +32,8 @@ from services.apiserver.registry.writing import Writer
 from services.apiserver.storage.etcd import EtcdClient, EtcdTLS
 from services.apiserver.storage.feed import Feed
 from services.apiserver.storage.store import Store
+from services.apiserver.webhooks.client import WebhookClient
+from services.apiserver.webhooks.services import ServiceAddresses
 from tillerman.service.options import OptionsError
 
 
@@ -50,6 +50,12 @@ class Apiserver:
     instrument: Instrument
     tokens: ServiceAccountTokens
     services: ServiceAllocator
+    webhooks: WebhookClient
+
+    async def close(self) -> None:
+        """After the last request."""
+        await self.webhooks.close()
+        await self.store.close()
 
 
 def etcd_client(options: ApiserverOptions, instrument: Instrument) -> EtcdClient:
@@ -66,14 +72,8 @@ def assemble(options: ApiserverOptions, instrument: Instrument) -> Apiserver:
     feed = Feed(store.client, hub, prefix=ROOT.encode())
     catalog = Catalog(hub)
     reader = Reader(store=store, feed=feed)
-    admission = Chain(
-        [
-            NamespaceLifecycle(catalog, reader),
-            ServiceAccounts(catalog, reader, require=False),
-            DefaultTolerations(),
-            Priority(catalog),
-        ]
-    )
+    webhooks = WebhookClient(ServiceAddresses(catalog))
+    admission = admission_chain(options, Surroundings(catalog, reader, webhooks, instrument.registry))
     services = service_allocator(options, store)
     writer = Writer(
         store=store,
@@ -92,7 +92,7 @@ def assemble(options: ApiserverOptions, instrument: Instrument) -> Apiserver:
         ("pods", "eviction"): Eviction(catalog=catalog, reader=reader, writer=writer, deleter=deleter),
         ("namespaces", "finalize"): Finalize(writer),
         ("serviceaccounts", "token"): TokenRequest(keys=keys, catalog=catalog, reader=reader),
-        ("*", "scale"): Scale(reader, writer),
+        ("*", "scale"): Scale(reader, writer, admission),
     }
     registry = VersionedRegistry(
         catalog=catalog,
@@ -101,13 +101,14 @@ def assemble(options: ApiserverOptions, instrument: Instrument) -> Apiserver:
         deleter=deleter,
         patcher=Patcher(writer=writer),
         authorizer=authorizer,
+        admission=admission,
         subresources=subresources,
         virtual=reviews(catalog=catalog, binding=binding, authorizer=authorizer, tokens=tokens),
     )
     for info in catalog.infos():
         instrument.allow(info.api_version, info.resource)
     instrument.observe_storage(hub)
-    return Apiserver(registry, store, feed, hub, catalog, authorizer, instrument, tokens, services)
+    return Apiserver(registry, store, feed, hub, catalog, authorizer, instrument, tokens, services, webhooks)
 
 
 def authorization_rules(options: ApiserverOptions, catalog: Catalog) -> list[Rule]:
@@ -152,7 +153,7 @@ async def running(options: ApiserverOptions, instrument: Instrument) -> AsyncIte
         feed.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await feed
-        await server.store.close()
+        await server.close()
 
 
 def first_service_ip(cidr: str) -> str:

@@ -1,13 +1,18 @@
-"""Admission: what may change or refuse a write between authorization and the store."""
+"""Admission: what may change or refuse a write between authorization and the store.
+
+A chain is made once of plugins in Kubernetes' order. Which of them look at a kind of request (operation, resource,
+subresource) is found out when the first such request comes and kept, so a plugin costs nothing where it has no say.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from services.apiserver.registry.context import Context
 from services.apiserver.registry.resource import Resource
+from tillerman.api.status import Cause, StatusError, forbidden
 
 CREATE, UPDATE, DELETE, CONNECT = "CREATE", "UPDATE", "DELETE", "CONNECT"
 
@@ -16,6 +21,9 @@ CREATE, UPDATE, DELETE, CONNECT = "CREATE", "UPDATE", "DELETE", "CONNECT"
 class Attributes:
     """One write. ``obj``: the new object (a plugin's ``admit`` may change it), None for DELETE; ``old``: what is
     stored.
+
+    ``kind``: (api version, kind) of ``obj`` where it is not the resource's own kind (a Scale, a Binding).
+    ``options``: DeleteOptions of a deletion.
     """
 
     operation: str
@@ -26,10 +34,35 @@ class Attributes:
     obj: Any
     old: Any
     context: Context
+    kind: tuple[str, str] | None = None
+    options: Any = None
+    # A webhook changed ``obj``: the plugins look at it once more.
+    reinvoke: bool = False
+    # What the webhooks that want to be asked again need to know; theirs alone.
+    reinvocation: Any = None
+    # Taken back, in order, when the write fails after it was admitted.
+    undo: list[Callable[[], None]] | None = None
+
+    def revoke(self) -> None:
+        """What admission did for a write that did not come to be is taken back."""
+        for take_back in self.undo or ():
+            take_back()
+        self.undo = None
+
+    @property
+    def shown_name(self) -> str:
+        """The object's name in refusals, before and after one is generated."""
+        if self.name:
+            return self.name
+        meta = getattr(self.obj, "metadata", None)
+        return (meta.name or meta.generateName if meta is not None else "") or "Unknown"
 
 
 class Plugin(Protocol):
     """``admit`` may change the object, ``validate`` only refuse; both raise StatusError to refuse."""
+
+    def handles(self, operation: str, resource: Resource, subresource: str) -> bool:
+        """Whether the plugin has a say in such requests; the answer must not change."""
 
     async def admit(self, attributes: Attributes) -> None: ...
 
@@ -37,7 +70,21 @@ class Plugin(Protocol):
 
 
 class BasePlugin:
-    """A plugin that does nothing; subclasses override what they need."""
+    """A plugin that does nothing; subclasses override what they need.
+
+    ``operations``, ``resources`` ((group, resource) pairs; empty: all) and ``subresources`` say what it handles.
+    """
+
+    operations: frozenset[str] = frozenset({CREATE, UPDATE, DELETE, CONNECT})
+    resources: frozenset[tuple[str, str]] = frozenset()
+    subresources: frozenset[str] = frozenset({""})
+
+    def handles(self, operation: str, resource: Resource, subresource: str) -> bool:
+        return (
+            operation in self.operations
+            and subresource in self.subresources
+            and (not self.resources or (resource.group, resource.name) in self.resources)
+        )
 
     async def admit(self, attributes: Attributes) -> None:
         return None
@@ -50,13 +97,47 @@ class Chain:
     """All mutating parts in order, then (after the registry's own validation) all validating ones."""
 
     def __init__(self, plugins: Sequence[Plugin]) -> None:
-        self._admit = [p for p in plugins if type(p).admit is not BasePlugin.admit]
-        self._validate = [p for p in plugins if type(p).validate is not BasePlugin.validate]
+        self._plugins = tuple(plugins)
+        self._known: dict[tuple[str, str, str, str], tuple[tuple[Plugin, ...], tuple[Plugin, ...]]] = {}
+
+    def _of(self, attributes: Attributes) -> tuple[tuple[Plugin, ...], tuple[Plugin, ...]]:
+        """(mutating, validating) plugins of such a request."""
+        operation, resource, subresource = attributes.operation, attributes.resource, attributes.subresource
+        key = (operation, resource.group, resource.name, subresource)
+        found = self._known.get(key)
+        if found is None:
+            wanted = [p for p in self._plugins if p.handles(operation, resource, subresource)]
+            found = self._known[key] = (
+                tuple(p for p in wanted if getattr(type(p), "admit", None) is not BasePlugin.admit),
+                tuple(p for p in wanted if getattr(type(p), "validate", None) is not BasePlugin.validate),
+            )
+        return found
 
     async def admit(self, attributes: Attributes) -> None:
-        for plugin in self._admit:
+        plugins = self._of(attributes)[0]
+        for plugin in plugins:
             await plugin.admit(attributes)
+        if attributes.reinvoke:
+            for plugin in plugins:
+                await plugin.admit(attributes)
 
     async def validate(self, attributes: Attributes) -> None:
-        for plugin in self._validate:
+        for plugin in self._of(attributes)[1]:
             await plugin.validate(attributes)
+
+    async def review(self, attributes: Attributes) -> None:
+        """Both, for what the registry has no rules of its own about: deletions, connections, subresources' bodies."""
+        await self.admit(attributes)
+        await self.validate(attributes)
+
+
+def refused(attributes: Attributes, detail: str, *causes: Cause) -> StatusError:
+    """Forbidden, as Kubernetes' plugins word it."""
+    resource = attributes.resource
+    return forbidden(resource.name, attributes.shown_name, detail, resource.group, causes=causes)
+
+
+def aggregate(details: Sequence[str]) -> str:
+    """Several faults as one text, each told once."""
+    told = list(dict.fromkeys(details))
+    return told[0] if len(told) == 1 else f"[{', '.join(told)}]"

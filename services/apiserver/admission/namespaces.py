@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from services.apiserver.admission.chain import CREATE, DELETE, Attributes, BasePlugin
+from services.apiserver.admission.chain import CREATE, DELETE, UPDATE, Attributes, BasePlugin, refused
 from services.apiserver.registry.catalog import Catalog
 from services.apiserver.registry.reading import Reader
-from tillerman.api.status import Cause, StatusError, forbidden, not_found
+from services.apiserver.registry.resource import Resource
+from tillerman.api.status import Cause, StatusError, not_found
 
 IMMORTAL = frozenset({"default", "kube-system", "kube-public"})
 
@@ -15,9 +16,18 @@ class NamespaceLifecycle(BasePlugin):
         self._catalog = catalog
         self._reader = reader
 
+    def handles(self, operation: str, resource: Resource, subresource: str) -> bool:
+        if (resource.group, resource.name) == ("", "namespaces"):
+            return operation == DELETE
+        return resource.namespaced and operation in (CREATE, UPDATE)
+
     async def admit(self, attributes: Attributes) -> None:
-        """Raises NotFound for a namespace that does not exist, Forbidden for one that is terminating."""
-        if attributes.operation != CREATE or not attributes.resource.namespaced:
+        """Raises NotFound for a namespace that does not exist, Forbidden for a new object in one that is terminating
+        and for the deletion of a namespace that the system needs.
+        """
+        if attributes.operation == DELETE:
+            if attributes.name in IMMORTAL:
+                raise refused(attributes, "this namespace may not be deleted")
             return
         namespaces = self._catalog.get("v1", "namespaces")
         name = attributes.namespace
@@ -26,25 +36,11 @@ class NamespaceLifecycle(BasePlugin):
             entry = await self._reader.fresh(namespaces, namespaces.key("", name))
             if entry is None:
                 raise not_found("namespaces", name)
-        if entry.fields(namespaces.extract)["status.phase"] == "Terminating":
+        if attributes.operation == CREATE and entry.fields(namespaces.extract)["status.phase"] == "Terminating":
             raise terminating(attributes, name)
-
-    async def validate(self, attributes: Attributes) -> None:
-        """Raises Forbidden for the deletion of a namespace that the system needs."""
-        resource = attributes.resource
-        if attributes.operation == DELETE and resource.name == "namespaces" and attributes.name in IMMORTAL:
-            raise forbidden("namespaces", attributes.name, "this namespace may not be deleted")
 
 
 def terminating(attributes: Attributes, namespace: str) -> StatusError:
-    resource = attributes.resource
-    name = attributes.obj.metadata.name or attributes.obj.metadata.generateName
-    error = forbidden(
-        resource.name,
-        name,
-        f"unable to create new content in namespace {namespace} because it is being terminated",
-        resource.group,
-    )
+    detail = f"unable to create new content in namespace {namespace} because it is being terminated"
     cause = Cause("metadata.namespace", "NamespaceTerminating", f"namespace {namespace} is being terminated")
-    error.status.details.causes.add(reason=cause.type, message=cause.message, field=cause.field)
-    return error
+    return refused(attributes, detail, cause)

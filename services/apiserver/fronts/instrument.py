@@ -43,6 +43,7 @@ class Instrument:
     """Label combinations are bounded by the catalog: requests for unknown resources share one."""
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        self.registry = registry
         self._requests = Counter(
             "apiserver_request_total",
             "Requests by verb, resource and code.",

@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from google.protobuf.message import Message
 
 from services.apiserver.auth.authenticate import Authenticate
 from services.apiserver.fronts.instrument import Instrument
 from services.apiserver.fronts.objects import abort
-from services.apiserver.registry.context import Context, User
+from services.apiserver.registry.context import Context
 from services.apiserver.registry.registry import Registry, Target, status_of
 from services.apiserver.storage.errors import StorageError
 from tillerman.api.status import StatusError, bad_request, internal, service_unavailable
 from tillerman.pb.api import pods_pb2
+from tillerman.pb.k8s import core_v1_pb2
 
 EOF: Any = vars(grpc.aio)["EOF"]
 SERVICE = "tillerman.v1.Pods"
@@ -144,7 +146,12 @@ class PodsFront:
                     raise bad_request("the stream's first message must carry start, with the pod's name")
                 target = Target("v1", "pods", start.namespace or "default", start.pod, subresource)
                 with self._instrument.stream("CONNECT", target):
-                    await self._authorize(user, target)
+                    options = (
+                        core_v1_pb2.PodPortForwardOptions()
+                        if subresource == "portforward"
+                        else exec_options(start, subresource)
+                    )
+                    await self._registry.connect(target, options, Context(user))
                     channel, node = await self._kubelets.channel_of(target.namespace, target.name)
                     upstream = channel.stream_stream(f"/tillerman.v1.Kubelet/{method}")()
                     await upstream.write(first)
@@ -171,15 +178,28 @@ class PodsFront:
 
         return call
 
-    async def _authorize(self, user: User, target: Target) -> None:
-        await self._registry.authorizer.authorize(Context(user), "create", target)
-
     def _kubelet_failure(self, error: grpc.aio.AioRpcError, node: str) -> StatusError:
         from tillerman.api.rpcstatus import from_rpc
 
         if error.code() is grpc.StatusCode.UNAVAILABLE:
             return service_unavailable(f"the kubelet of node {node} cannot be reached: {error.details()}")
         return from_rpc(error)
+
+
+def exec_options(start: pods_pb2.ExecStart, subresource: str) -> Message:
+    """What admission is shown of an exec or attach."""
+    if subresource == "attach":
+        return core_v1_pb2.PodAttachOptions(
+            container=start.container, stdin=start.stdin, stdout=start.stdout, stderr=start.stderr, tty=start.tty
+        )
+    return core_v1_pb2.PodExecOptions(
+        container=start.container,
+        command=start.command,
+        stdin=start.stdin,
+        stdout=start.stdout,
+        stderr=start.stderr,
+        tty=start.tty,
+    )
 
 
 async def _pump(requests: AsyncIterator[bytes], upstream: Any) -> None:

@@ -74,7 +74,8 @@ class Deleter:
             old = entry.message()
             try:
                 check_preconditions(resource, old, options)
-                await self._admission.validate(Attributes(DELETE, resource, namespace, name, "", None, old, context))
+                attributes = Attributes(DELETE, resource, namespace, name, "", None, old, context, options=options)
+                await self._admission.review(attributes)
             except StatusError:
                 newest = None if certain else await self._reader.fresh(resource, key)
                 if certain or (newest is not None and newest.revision == entry.revision):

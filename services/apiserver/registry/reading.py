@@ -95,6 +95,10 @@ class Reader:
         """Until the caches hold everything that was acknowledged before this call."""
         await self._feed.wait_for(await self._store.current_revision())
 
+    async def reached(self, revision: int) -> None:
+        """Until the caches hold everything up to ``revision``."""
+        await self._feed.wait_for(revision)
+
     async def get(self, resource: Resource, namespace: str, name: str, resource_version: str = "") -> Entry:
         if resource_version == "":
             await self.confirm()

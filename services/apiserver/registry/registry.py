@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 
 from google.protobuf.message import Message
 
+from services.apiserver.admission.chain import CONNECT, CREATE, Attributes, Chain
 from services.apiserver.cache.changes import WatchEvent
 from services.apiserver.cache.entry import Entry
 from services.apiserver.registry.catalog import Catalog
@@ -24,6 +25,7 @@ from services.apiserver.registry.resource import Resource
 from services.apiserver.registry.versions import views
 from services.apiserver.registry.writing import Writer, Written
 from services.apiserver.storage.errors import NoSpace, RequestTooLarge, StorageError, StorageUnavailable
+from tillerman.api.scheme import SCHEME
 from tillerman.api.status import (
     StatusError,
     internal,
@@ -154,6 +156,7 @@ class Registry:
         deleter: Deleter,
         patcher: Patcher,
         authorizer: Authorizer,
+        admission: Chain,
         subresources: dict[tuple[str, str], Subresource],
         virtual: dict[tuple[str, str], Virtual],
     ) -> None:
@@ -162,6 +165,7 @@ class Registry:
         self.writer = writer
         self.deleter = deleter
         self.authorizer = authorizer
+        self._admission = admission
         self._patcher = patcher
         self._subresources = subresources
         self._virtual = virtual
@@ -191,6 +195,24 @@ class Registry:
         if handler is None and name not in OF_OBJECT:
             raise no_such_path()
         return handler
+
+    async def _review(
+        self, operation: str, resource: Resource, target: Target, body: Message, context: Context
+    ) -> None:
+        """Admission of a body that is not the object itself; mutating webhooks change it in place."""
+        kind = SCHEME.kind_of(body)
+        attributes = Attributes(
+            operation, resource, target.namespace, target.name, target.subresource, body, None, context, kind
+        )
+        await self._admission.review(attributes)
+        if attributes.obj is not body:
+            body.CopyFrom(attributes.obj)
+
+    @translated
+    async def connect(self, target: Target, options: Message, context: Context) -> None:
+        """Whether the caller may open the stream; ``options``: a PodExecOptions or the like, which admission sees."""
+        await self._authorize(context, "create", target)
+        await self._review(CONNECT, self.catalog.get(target.api_version, target.resource), target, options, context)
 
     @translated
     async def get(self, target: Target, context: Context, resource_version: str = "") -> Entry | Message:
@@ -238,6 +260,7 @@ class Registry:
             handler = self._subresource(target, resource)
             if handler is None:
                 raise method_not_supported(resource.name, "create", resource.group)
+            await self._review(CREATE, resource, target, body, context)
             return await handler.create(resource, target, body, context)
         return await self.writer.create(resource, target.namespace, body, context, target.name)
 

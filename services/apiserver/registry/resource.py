@@ -10,7 +10,7 @@ from services.apiserver.cache.entry import Entry, Framer, ProtoFramer
 from services.apiserver.cache.fields import extractor
 from services.apiserver.cache.hub import CacheHub
 from services.apiserver.cache.resource import ResourceCache
-from tillerman.api import envelope
+from tillerman.api import codec, envelope
 from tillerman.api.scheme import ResourceInfo
 from tillerman.api.status import Cause
 
@@ -89,6 +89,14 @@ class Resource:
         copy = type(obj)()
         copy.CopyFrom(obj)
         return copy
+
+    def to_dict(self, obj: Any) -> dict[str, Any]:
+        """The JSON form."""
+        return codec.to_dict(obj, kind=(self.info.api_version, self.info.kind))
+
+    def from_dict(self, content: dict[str, Any]) -> Any:
+        """The object of a JSON form. Raises codec.DecodeError."""
+        return codec.from_dict(content, self.info.message)
 
     def default(self, obj: Any) -> None:
         strategy.default(obj)

@@ -6,6 +6,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from services.apiserver.admission.chain import UPDATE, Attributes, Chain
 from services.apiserver.patch.dispatch import apply_patch
 from services.apiserver.registry.context import Context
 from services.apiserver.registry.reading import Reader
@@ -16,6 +17,8 @@ from tillerman.api import codec, selectors, times
 from tillerman.api.meta import set_condition
 from tillerman.api.status import bad_request, conflict, invalid, invalid_value, not_supported, required
 from tillerman.pb.k8s import autoscaling_v1_pb2, core_v1_pb2, meta_v1_pb2
+
+SCALE = ("autoscaling/v1", "Scale")
 
 
 class Binding(BaseSubresource):
@@ -61,7 +64,7 @@ class Binding(BaseSubresource):
             set_scheduled(pod)
             return pod
 
-        await self._writer.modify(resource, target.namespace, target.name, bind, context, "binding")
+        await self._writer.modify(resource, target.namespace, target.name, bind, context, "binding", admitted=True)
         status = meta_v1_pb2.Status(status="Success", code=201)
         status.metadata.SetInParent()
         return status
@@ -101,9 +104,10 @@ class Finalize(BaseSubresource):
 class Scale(BaseSubresource):
     """scale of Deployments, ReplicaSets, StatefulSets and ReplicationControllers: spec.replicas, nothing else."""
 
-    def __init__(self, reader: Reader, writer: Writer) -> None:
+    def __init__(self, reader: Reader, writer: Writer, admission: Chain) -> None:
         self._reader = reader
         self._writer = writer
+        self._admission = admission
 
     async def get(self, resource: Resource, target: Target, context: Context) -> Message:
         entry = await self._reader.get(resource, target.namespace, target.name)
@@ -133,7 +137,12 @@ class Scale(BaseSubresource):
 
     async def _set(self, resource: Resource, target: Target, context: Context, wanted: Any) -> Message:
         async def scale(obj: Any) -> Any:
-            body = wanted(scale_of(obj))
+            before = scale_of(obj)
+            attributes = Attributes(
+                UPDATE, resource, target.namespace, target.name, "scale", wanted(before), before, context, SCALE
+            )
+            await self._admission.review(attributes)
+            body = attributes.obj
             if body.metadata.resourceVersion and body.metadata.resourceVersion != obj.metadata.resourceVersion:
                 raise conflict(resource.name, target.name, resource.group)
             if body.metadata.uid and body.metadata.uid != obj.metadata.uid:
@@ -146,7 +155,7 @@ class Scale(BaseSubresource):
             obj.spec.replicas = body.spec.replicas
             return obj
 
-        written = await self._writer.modify(resource, target.namespace, target.name, scale, context)
+        written = await self._writer.modify(resource, target.namespace, target.name, scale, context, admitted=True)
         return scale_of(written.entry.message())
 
 

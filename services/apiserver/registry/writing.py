@@ -38,6 +38,19 @@ from tillerman.api.status import (
 SUFFIX_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 MAX_GENERATED_BASE = 58
 ATTEMPTS = 20
+RULES_OF_ADMISSION = frozenset(
+    {
+        ("", "limitranges"),
+        ("", "namespaces"),
+        ("", "resourcequotas"),
+        ("admissionregistration.k8s.io", "mutatingwebhookconfigurations"),
+        ("admissionregistration.k8s.io", "validatingwebhookconfigurations"),
+        ("networking.k8s.io", "ingressclasses"),
+        ("node.k8s.io", "runtimeclasses"),
+        ("scheduling.k8s.io", "priorityclasses"),
+        ("storage.k8s.io", "storageclasses"),
+    }
+)
 
 log = structlog.get_logger("apiserver.registry")
 
@@ -85,17 +98,21 @@ class Writer:
     async def create(
         self, resource: Resource, namespace: str, obj: Any, context: Context, name: str = "", *, track: bool = True
     ) -> Written:
-        meta = obj.metadata
         check_identity(resource, obj, namespace, name)
-        if meta.resourceVersion:
+        if obj.metadata.resourceVersion:
             raise bad_request("resourceVersion should not be set on objects to be created")
+        resource.default(obj)
+        attributes = Attributes(CREATE, resource, namespace, obj.metadata.name, "", obj, None, context)
+        await self._admission.admit(attributes)
+        obj = attributes.obj
+        meta = obj.metadata
         generated = not meta.name and bool(meta.generateName)
         for _ in range(8 if generated else 1):
             candidate = resource.copy(obj) if generated else obj
             if generated:
                 candidate.metadata.name = generate_name(meta.generateName)
             try:
-                return await self._create(resource, namespace, candidate, context, track)
+                return await self._create(attributes, candidate, track)
             except StatusError as error:
                 if not generated or error.reason != "AlreadyExists":
                     raise
@@ -109,38 +126,40 @@ class Writer:
             kind=resource.name,
         )
 
-    async def _create(self, resource: Resource, namespace: str, obj: Any, context: Context, track: bool) -> Written:
+    async def _create(self, attributes: Attributes, obj: Any, track: bool) -> Written:
+        resource, namespace, context = attributes.resource, attributes.namespace, attributes.context
         meta = obj.metadata
-        resource.default(obj)
         meta.uid = str(uuid.uuid4())
         meta.creationTimestamp.CopyFrom(times.now())
         if resource.namespaced:
             meta.namespace = namespace
-        attributes = Attributes(CREATE, resource, namespace, meta.name, "", obj, None, context)
-        await self._admission.admit(attributes)
-        obj = attributes.obj
         resource.prepare_for_create(obj)
         if track:
             managed.track(resource, obj, None, context)
         if causes := resource.validate_create(obj):
             raise invalid(resource.group_kind, meta.name or meta.generateName, causes)
+        attributes.obj = obj
         await self._admission.validate(attributes)
-        key = resource.key(namespace, obj.metadata.name)
+        key = resource.key(namespace, meta.name)
         hook = self._hooks.get((resource.group, resource.name))
-        undo = await hook.allocate(obj, None, context) if hook and not context.dry_run else None
+        undo: Undo | None = None
         try:
+            if hook and not context.dry_run:
+                undo = await hook.allocate(obj, None, context)
             raw = resource.encode(obj)
             if context.dry_run:
                 if await self._exists(resource, key):
-                    raise already_exists(resource.name, obj.metadata.name, resource.group)
+                    raise already_exists(resource.name, meta.name, resource.group)
                 return Written(_without_version(resource, key, raw), created=True)
-            outcome = await self._put(resource, key, raw, expected=0, name=obj.metadata.name)
+            outcome = await self._put(resource, key, raw, expected=0, name=meta.name)
             if not outcome.succeeded:
-                raise already_exists(resource.name, obj.metadata.name, resource.group)
+                raise already_exists(resource.name, meta.name, resource.group)
         except BaseException:
+            attributes.revoke()
             if undo is not None:
                 await undo()
             raise
+        await self._in_force(resource, outcome.revision)
         return Written(resource.entry(key, raw, outcome.revision), created=True)
 
     async def _exists(self, resource: Resource, key: str) -> bool:
@@ -177,10 +196,12 @@ class Writer:
         *,
         retry: bool = True,
         track: bool = True,
+        admitted: bool = False,
     ) -> Written:
         """Read, ``mutate`` (given a copy of its own; returns the new object), check, write; again while others write.
 
-        With ``retry`` False a write by somebody else in between is a Conflict.
+        With ``retry`` False a write by somebody else in between is a Conflict. ``admitted``: ``mutate`` has seen to
+        admission, in the form in which the write was asked for (a Scale, a Binding).
         """
         key = resource.key(namespace, name)
         entry = resource.cache.entries.get(key)
@@ -192,8 +213,9 @@ class Writer:
                 if entry is None:
                     raise not_found(resource.name, name, resource.group)
             old = entry.message()
+            attributes = Attributes(UPDATE, resource, namespace, name, subresource, None, old, context)
             try:
-                new = await self._prepared(resource, namespace, name, old, mutate, context, subresource, track)
+                new = await self._prepared(attributes, mutate, track=track, admitted=admitted)
             except StatusError:
                 # The refusal may be due to an old object in the cache.
                 if certain:
@@ -203,9 +225,14 @@ class Writer:
                     raise
                 entry, certain = newest, True
                 continue
-            written, current = await self.write(resource, key, name, entry, old, new, context)
+            try:
+                written, current = await self.write(resource, key, name, entry, old, new, context)
+            except BaseException:
+                attributes.revoke()
+                raise
             if written is not None:
                 return written
+            attributes.revoke()
             entry, certain = current, True
             if not retry:
                 if entry is None:
@@ -213,40 +240,34 @@ class Writer:
                 raise conflict(resource.name, name, resource.group)
         raise conflict(resource.name, name, resource.group)
 
-    async def _prepared(
-        self,
-        resource: Resource,
-        namespace: str,
-        name: str,
-        old: Any,
-        mutate: Mutate,
-        context: Context,
-        subresource: str,
-        track: bool,
-    ) -> Any:
+    async def _prepared(self, attributes: Attributes, mutate: Mutate, *, track: bool, admitted: bool) -> Any:
+        resource, name, subresource = attributes.resource, attributes.name, attributes.subresource
+        old, context = attributes.old, attributes.context
         new = await mutate(resource.copy(old))
         if subresource in OWN_RULES:
             new = restrict(subresource, new, old, resource.copy(old))
         meta = new.metadata
         if meta.uid and meta.uid != old.metadata.uid:
             detail = (
-                f"StorageError: invalid object, Code: 4, Key: {resource.key(namespace, name)}, ResourceVersion: 0, "
-                f"AdditionalErrorMsg: Precondition failed: UID in precondition: {meta.uid}, "
+                f"StorageError: invalid object, Code: 4, Key: {resource.key(attributes.namespace, name)}, "
+                f"ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {meta.uid}, "
                 f"UID in object meta: {old.metadata.uid}"
             )
             raise conflict(resource.name, name, resource.group, detail)
         if meta.resourceVersion and meta.resourceVersion != old.metadata.resourceVersion:
             raise conflict(resource.name, name, resource.group)
         resource.default(new)
-        attributes = Attributes(UPDATE, resource, namespace, name, subresource, new, old, context)
+        attributes.obj = new
+        if not admitted:
+            await self._admission.admit(attributes)
+            new = attributes.obj
         resource.prepare_for_update(new, old, subresource)
-        await self._admission.admit(attributes)
-        new = attributes.obj
         if track:
             managed.track(resource, new, old, context)
         if subresource not in OWN_RULES and (causes := resource.validate_update(new, old, subresource)):
             raise invalid(resource.group_kind, name, causes)
-        await self._admission.validate(attributes)
+        if not admitted:
+            await self._admission.validate(attributes)
         return new
 
     async def write(
@@ -278,6 +299,7 @@ class Writer:
             return None, None if outcome.current is None else resource.from_pair(outcome.current)
         if hook:
             await self._settle(hook, None if finished else new, old)
+        await self._in_force(resource, outcome.revision)
         return Written(resource.entry(key, raw, outcome.revision), deleted=finished), None
 
     async def remove(self, resource: Resource, key: str, entry: Entry) -> tuple[Written | None, Entry | None]:
@@ -288,7 +310,13 @@ class Writer:
         hook = self._hooks.get((resource.group, resource.name))
         if hook:
             await self._settle(hook, None, entry.message())
+        await self._in_force(resource, outcome.revision)
         return Written(entry.at(outcome.revision), deleted=True), None
+
+    async def _in_force(self, resource: Resource, revision: int) -> None:
+        """Whoever is told that a rule was written finds it obeyed: admission reads these from the caches."""
+        if (resource.group, resource.name) in RULES_OF_ADMISSION:
+            await self._reader.reached(revision)
 
     async def _settle(self, hook: WriteHook, new: Any | None, old: Any) -> None:
         try:

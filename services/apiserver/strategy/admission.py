@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from services.apiserver.strategy.causes import (
     Cause,
     duplicate,
+    forbidden,
     invalid,
     invalid_all,
     not_supported,
@@ -51,6 +52,9 @@ def _webhook(path: str, webhook: Any) -> list[Cause]:
     for field in ("namespaceSelector", "objectSelector"):
         if webhook.HasField(field):
             causes += label_selector(f"{path}.{field}", getattr(webhook, field))
+    if webhook.matchConditions:
+        # Better refused than a webhook that is asked about other requests than its author meant.
+        causes.append(forbidden(f"{path}.matchConditions", "this server does not evaluate CEL expressions"))
     causes += client_config(f"{path}.clientConfig", webhook.clientConfig)
     causes += _review_versions(f"{path}.admissionReviewVersions", webhook.admissionReviewVersions)
     if "reinvocationPolicy" in webhook.DESCRIPTOR.fields_by_name and webhook.HasField("reinvocationPolicy"):

@@ -15,7 +15,7 @@ from aiohttp import WSMsgType, web
 
 from services.apiserver.fronts.http.logs import kubelet_failure
 from services.apiserver.fronts.http.paths import flag
-from services.apiserver.fronts.pods import EOF, Kubelets
+from services.apiserver.fronts.pods import EOF, Kubelets, exec_options
 from services.apiserver.registry.context import Context, User
 from services.apiserver.registry.registry import Registry, Target
 from tillerman.api import codec
@@ -36,9 +36,8 @@ class Channels:
 
     async def serve(self, request: web.BaseRequest, target: Target, user: User) -> web.StreamResponse:
         """Raises StatusError before the connection is upgraded; later failures travel on the status channel."""
-        context = Context(user)
-        await self._registry.authorizer.authorize(context, "create", target)
         start = start_of(request, target)
+        await self._registry.connect(target, exec_options(start, target.subresource), Context(user))
         socket = web.WebSocketResponse(protocols=PROTOCOLS, heartbeat=HEARTBEAT_SECONDS)
         if not socket.can_prepare(request):
             raise bad_request("Upgrade request required: this server speaks WebSockets with v5.channel.k8s.io")

@@ -19,6 +19,7 @@ from services.apiserver.registry.context import Context, User
 from services.apiserver.registry.registry import Registry, Target
 from tillerman.api.status import bad_request
 from tillerman.pb.api import pods_pb2
+from tillerman.pb.k8s import core_v1_pb2
 
 PROTOCOL = "SPDY/3.1+portforward.k8s.io"
 HEARTBEAT_SECONDS = 30.0
@@ -45,7 +46,7 @@ class PortForward:
 
     async def serve(self, request: web.BaseRequest, target: Target, user: User) -> web.StreamResponse:
         """Raises StatusError before the connection is upgraded."""
-        await self._registry.authorizer.authorize(Context(user), "create", target)
+        await self._registry.connect(target, core_v1_pb2.PodPortForwardOptions(), Context(user))
         socket = web.WebSocketResponse(protocols=(PROTOCOL,), heartbeat=HEARTBEAT_SECONDS)
         if not socket.can_prepare(request):
             raise bad_request(f"Upgrade request required: this server speaks WebSockets with {PROTOCOL}")

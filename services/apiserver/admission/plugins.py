@@ -1,0 +1,57 @@
+"""Which admission plugins there are, in which order they run, and which of them run by default.
+
+Names, order and defaults are Kubernetes'; so are the flags that add and leave out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry
+
+from services.apiserver.admission.chain import Chain, Plugin
+from services.apiserver.admission.namespaces import NamespaceLifecycle
+from services.apiserver.admission.pods import DefaultTolerations, Priority, ServiceAccounts
+from services.apiserver.options import ApiserverOptions
+from services.apiserver.registry.catalog import Catalog
+from services.apiserver.registry.reading import Reader
+from services.apiserver.webhooks.client import WebhookClient
+from services.apiserver.webhooks.dispatch import Caller, MutatingWebhooks, ValidatingWebhooks
+from services.apiserver.webhooks.metrics import WebhookMetrics
+from tillerman.service.options import OptionsError
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What plugins are made of."""
+
+    catalog: Catalog
+    reader: Reader
+    webhooks: WebhookClient
+    metrics: CollectorRegistry
+
+
+def admission_chain(options: ApiserverOptions, given: Surroundings) -> Chain:
+    """Raises OptionsError for a plugin that does not exist, or that is both enabled and disabled."""
+    catalog, reader = given.catalog, given.reader
+    caller = Caller(catalog=catalog, reader=reader, client=given.webhooks, counters=WebhookMetrics(given.metrics))
+    known: dict[str, Callable[[], Plugin]] = {
+        "NamespaceLifecycle": lambda: NamespaceLifecycle(catalog, reader),
+        "ServiceAccount": lambda: ServiceAccounts(catalog, reader, require=False),
+        "Priority": lambda: Priority(catalog),
+        "DefaultTolerationSeconds": lambda: DefaultTolerations(),
+        "MutatingAdmissionWebhook": lambda: MutatingWebhooks(catalog, caller),
+        "ValidatingAdmissionWebhook": lambda: ValidatingWebhooks(catalog, caller),
+    }
+    return Chain([known[name]() for name in chosen(list(known), options)])
+
+
+def chosen(known: list[str], options: ApiserverOptions) -> list[str]:
+    enabled, disabled = set(options.enable_admission_plugins), set(options.disable_admission_plugins)
+    for flag, names in (("enable", enabled), ("disable", disabled)):
+        for name in sorted(names - set(known)):
+            raise OptionsError(f'--{flag}-admission-plugins: there is no plugin "{name}"; known are {", ".join(known)}')
+    for name in sorted(enabled & disabled):
+        raise OptionsError(f'the admission plugin "{name}" is both enabled and disabled')
+    return [name for name in known if name not in disabled]
