@@ -11,11 +11,15 @@ from __future__ import annotations
 from typing import Any
 
 from services.apiserver import patch as patches
+from services.apiserver import strategy
 from services.apiserver.registry.context import Context
 from services.apiserver.registry.resource import Resource
+from services.apiserver.strategy.alike import Alike
 from tillerman.api import codec, times
 from tillerman.pb.k8s import meta_v1_pb2
 
+# What a manager owns of a new object whose likes have been created before.
+_OWNED = Alike()
 COMPONENTS = ("system:kube-", "system:node:", "system:cloud-controller-manager", "system:apiserver")
 
 
@@ -37,17 +41,26 @@ def track(resource: Resource, new: Any, old: Any | None, context: Context) -> No
             return
     elif not old.metadata.managedFields and not new.metadata.managedFields:
         return
+    manager = manager_of(context)
+    alike = strategy.alike_content(new) if old is None and not new.metadata.managedFields else None
+    if alike is not None and (owned := _OWNED.known((manager, *alike))) is not None:
+        entry = new.metadata.managedFields.add()
+        entry.MergeFromString(owned)
+        entry.time.CopyFrom(times.now())
+        return
     info = resource.info
     kind = (info.api_version, info.kind)
     entries = patches.track_update(
         None if old is None else codec.to_dict(old, kind=kind),
         codec.to_dict(new, kind=kind),
-        manager=manager_of(context),
+        manager=manager,
         time=times.rfc3339(times.now()),
         api_version=info.api_version,
         kind=info.kind,
     )
     put_record(new, entries)
+    if alike is not None and len(new.metadata.managedFields) == 1:
+        _OWNED.remember((manager, *alike), new.metadata.managedFields[0].SerializeToString())
 
 
 def put_record(obj: Any, entries: list[dict[str, Any]]) -> None:

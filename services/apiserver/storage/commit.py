@@ -27,6 +27,9 @@ MAX_IN_FLIGHT = 1
 # under load it is worth a moment to gather more writes. A single client never waits this long.
 SPACING = 0.0005
 MAX_SPACING = 0.002
+# On a machine that is slow at the moment a transaction takes longer, and more writes are worth waiting for.
+SPACING_PER_ROUND_TRIP = 2.0
+SLOWEST_SPACING = 0.015
 
 
 @dataclass(slots=True, eq=False)
@@ -65,6 +68,7 @@ class GroupCommitter:
         self._waiting: deque[_Pending] = deque()
         self._in_flight = 0
         self._earliest = 0.0
+        self._round_trip = 0.0
         self._keys_in_flight: set[bytes] = set()
         self._pump_scheduled = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -101,12 +105,17 @@ class GroupCommitter:
             if not batch:
                 return
             self._in_flight += 1
-            self._earliest = now + min(SPACING * len(batch), MAX_SPACING)
+            self._earliest = now + self._spacing(len(batch))
             keys = {pending.write.key for pending in batch}
             self._keys_in_flight |= keys
             task = loop.create_task(self._commit(batch), name="group-commit")
             self._tasks.add(task)
             task.add_done_callback(partial(self._committed, keys))
+
+    def _spacing(self, writes: int) -> float:
+        """Seconds from the start of a transaction of so many writes to the start of the next."""
+        longest = min(SPACING_PER_ROUND_TRIP * self._round_trip, SLOWEST_SPACING)
+        return min(SPACING * writes, max(MAX_SPACING, longest))
 
     def _committed(self, keys: set[bytes], task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -145,6 +154,8 @@ class GroupCommitter:
             request = rpc_pb2.TxnRequest(
                 success=[rpc_pb2.RequestOp(request_txn=transaction(pending.write)) for pending in batch]
             )
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
             reply = await self._client.txn(request)
         except Exception as error:
@@ -152,6 +163,7 @@ class GroupCommitter:
                 if not pending.future.done():
                     pending.future.set_exception(error)
             return
+        self._round_trip += (loop.time() - began - self._round_trip) / 8
         response = reply.response
         revision = response.header.revision
         if len(batch) == 1:

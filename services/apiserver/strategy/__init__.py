@@ -5,6 +5,7 @@ Everything here is a pure function over protobuf messages. The registry calls, i
 """
 
 from services.apiserver.strategy.dispatch import (
+    alike_content,
     allows_create_on_update,
     allows_unconditional_update,
     default,
@@ -15,6 +16,7 @@ from services.apiserver.strategy.dispatch import (
 )
 
 __all__ = [
+    "alike_content",
     "allows_create_on_update",
     "allows_unconditional_update",
     "default",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from functools import lru_cache
 from typing import Any
 
 from google.protobuf.message import Message
@@ -39,6 +40,8 @@ __all__ = [
 ]
 
 IMMUTABLE = "field is immutable"
+# The same few labels stand on most objects: whether such a short text is well-formed is found out once.
+REMEMBERED_LENGTH = 128
 NEGATIVE = "must be greater than or equal to 0"
 
 forbidden = forbidden_field
@@ -113,8 +116,18 @@ def label_map(path: str, labels: Any) -> list[Cause]:
 
 
 def qualified_name(value: str) -> list[str]:
-    return validation.is_qualified_name(value)
+    return list(_qualified_name(value)) if len(value) <= REMEMBERED_LENGTH else validation.is_qualified_name(value)
 
 
 def label_value(value: str) -> list[str]:
-    return validation.is_label_value(value)
+    return list(_label_value(value)) if len(value) <= REMEMBERED_LENGTH else validation.is_label_value(value)
+
+
+@lru_cache(4096)
+def _qualified_name(value: str) -> tuple[str, ...]:
+    return tuple(validation.is_qualified_name(value))
+
+
+@lru_cache(4096)
+def _label_value(value: str) -> tuple[str, ...]:
+    return tuple(validation.is_label_value(value))

@@ -46,3 +46,5 @@ class Kind:
     validate_status: ValidateUpdate = _no_causes
     # The old object is valid by definition: kinds whose updates are checked by the transition alone leave this off.
     validate_on_update: bool = True
+    # Many objects of the kind are equal but for their metadata, and the rules look at nothing else: see alike.py.
+    alike: bool = False

@@ -26,6 +26,15 @@ _FINALIZER_DETAIL = "name is neither a standard finalizer name nor is it fully q
 
 def validate(meta: Any, rules: Kind, *, path: str = "metadata", plain_finalizers: bool = False) -> list[Cause]:
     """What is wrong with a new object's metadata. Custom resources may have `plain_finalizers` (without a domain)."""
+    return _identity(meta, rules, path) + _contents(meta, path, plain_finalizers=plain_finalizers)
+
+
+def validate_own(meta: Any, rules: Kind, *, path: str = "metadata") -> list[Cause]:
+    """The part of `validate` that looks at what is the object's own, for one whose likes are valid (see alike.py)."""
+    return _identity(meta, rules, path) + _managed_fields(f"{path}.managedFields", meta.managedFields)
+
+
+def _identity(meta: Any, rules: Kind, path: str) -> list[Cause]:
     causes: list[Cause] = []
     if meta.generateName:
         causes += invalid_all(f"{path}.generateName", meta.generateName, rules.name(meta.generateName, True))
@@ -40,7 +49,7 @@ def validate(meta: Any, rules: Kind, *, path: str = "metadata", plain_finalizers
             causes += invalid_all(f"{path}.namespace", meta.namespace, dns_label(meta.namespace))
     elif meta.namespace:
         causes.append(forbidden(f"{path}.namespace", "not allowed on this type"))
-    return causes + _contents(meta, path, plain_finalizers=plain_finalizers)
+    return causes
 
 
 def validate_update(new: Any, old: Any, rules: Kind, *, path: str = "metadata") -> list[Cause]:

@@ -218,6 +218,7 @@ def _validate_template(template: Any) -> list[Cause]:
 KINDS = {
     core.Pod: Kind(
         status=True,
+        alike=True,
         create=_create,
         update=_update,
         update_status=_update_status,
