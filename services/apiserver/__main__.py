@@ -35,6 +35,7 @@ async def start(runtime: ServiceRuntime[ApiserverOptions]) -> None:
         advertise=options.advertise_address or options.bind_address,
         https_port=options.secure_port,
     )
+    runtime.task_group.create_task(server.definitions.run(), name="definitions")
     services = server.catalog.get("v1", "services")
     runtime.task_group.create_task(server.services.repair_forever(services), name="repair-services")
     if options.etcd_compaction_interval:

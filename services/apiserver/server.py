@@ -18,9 +18,10 @@ from services.apiserver.auth.rbac import Rbac
 from services.apiserver.auth.reviews import reviews
 from services.apiserver.auth.tokens import ServiceAccountTokens, TokenKeys, TokenRequest
 from services.apiserver.cache.hub import ROOT, CacheHub
+from services.apiserver.crd.controller import DefinitionController
 from services.apiserver.fronts.instrument import Instrument
 from services.apiserver.options import ApiserverOptions
-from services.apiserver.registry.catalog import Catalog
+from services.apiserver.registry.catalog import DEFINITIONS, Catalog
 from services.apiserver.registry.deletion import Deleter
 from services.apiserver.registry.eviction import Eviction
 from services.apiserver.registry.patching import Patcher
@@ -51,6 +52,7 @@ class Apiserver:
     tokens: ServiceAccountTokens
     services: ServiceAllocator
     webhooks: WebhookClient
+    definitions: DefinitionController
 
     async def close(self) -> None:
         """After the last request."""
@@ -105,10 +107,15 @@ def assemble(options: ApiserverOptions, instrument: Instrument) -> Apiserver:
         subresources=subresources,
         virtual=reviews(catalog=catalog, binding=binding, authorizer=authorizer, tokens=tokens),
     )
+    definitions = DefinitionController(
+        definitions=catalog.get(*DEFINITIONS), customs=catalog.customs, writer=writer, deleter=deleter
+    )
     for info in catalog.infos():
         instrument.allow(info.api_version, info.resource)
     instrument.observe_storage(hub)
-    return Apiserver(registry, store, feed, hub, catalog, authorizer, instrument, tokens, services, webhooks)
+    return Apiserver(
+        registry, store, feed, hub, catalog, authorizer, instrument, tokens, services, webhooks, definitions
+    )
 
 
 def authorization_rules(options: ApiserverOptions, catalog: Catalog) -> list[Rule]:
@@ -145,14 +152,17 @@ def token_keys(options: ApiserverOptions) -> TokenKeys:
 async def running(options: ApiserverOptions, instrument: Instrument) -> AsyncIterator[Apiserver]:
     """An apiserver whose caches are filled, without any front; for embedding and tests."""
     server = assemble(options, instrument)
-    feed = asyncio.create_task(server.feed.run(), name="feed")
+    tasks = [asyncio.create_task(server.feed.run(), name="feed")]
     try:
         await server.feed.synced.wait()
+        tasks.append(asyncio.create_task(server.definitions.run(), name="definitions"))
         yield server
     finally:
-        feed.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await feed
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
         await server.close()
 
 

@@ -117,6 +117,10 @@ class ResourceInfo:
         """`Pod`, `Deployment.apps`."""
         return f"{self.kind}.{self.group}" if self.group else self.kind
 
+    @property
+    def list_kind(self) -> str:
+        return self.kind + "List"
+
     @cached_property
     def message_name(self) -> str:
         return f"{PACKAGES[self.api_version][1]}.{self.kind}"
@@ -133,7 +137,7 @@ class ResourceInfo:
     def list_message(self) -> type[Message] | None:
         if "list" not in self.verbs:
             return None
-        return _message_type(self.api_version, self.kind + "List")
+        return _message_type(self.api_version, self.list_kind)
 
 
 def _message_type(api_version: str, kind: str) -> type[Message]:

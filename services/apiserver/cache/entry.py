@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import orjson
 
 from services.apiserver.cache.wire import length_delimited, varint
+from services.apiserver.crd.objects import CustomObject
 from tillerman.api import codec
 from tillerman.api.envelope import unwrap
 from tillerman.pb.k8s import meta_v1_pb2, runtime_pb2
@@ -35,6 +36,9 @@ class Framer(Protocol):
     def labels(self, entry: Entry) -> dict[str, str]: ...
 
     def json(self, entry: Entry) -> bytes: ...
+
+    def stored(self, entry: Entry) -> bytes:
+        """Bytes that ``frame`` makes the same object of."""
 
 
 class ProtoFramer:
@@ -65,9 +69,12 @@ class ProtoFramer:
     def json(self, entry: Entry) -> bytes:
         return orjson.dumps(codec.to_dict(self.message(entry), kind=self._kind))
 
+    def stored(self, entry: Entry) -> bytes:
+        return entry.value
+
 
 class JsonFramer:
-    """Custom resources: JSON in etcd, runtime.Unknown on the wire."""
+    """Custom resources: JSON in etcd, runtime.Unknown on the wire; its messages are CustomObjects."""
 
     _head = length_delimited(1, UNKNOWN_URL.encode())
 
@@ -75,7 +82,8 @@ class JsonFramer:
         content = orjson.loads(raw)
         if revision:
             content.setdefault("metadata", {})["resourceVersion"] = str(revision)
-        unknown = runtime_pb2.Unknown(raw=orjson.dumps(content), contentType="application/json").SerializeToString()
+        encoded = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
+        unknown = runtime_pb2.Unknown(raw=encoded, contentType="application/json").SerializeToString()
         head = self._head + b"\x12" + varint(len(unknown))
         total = varint(len(head) + len(unknown))
         return b"".join((total, head, unknown)), len(total) + len(head)
@@ -83,21 +91,24 @@ class JsonFramer:
     def raw(self, value: bytes) -> bytes:
         return value
 
-    def message(self, entry: Entry) -> Any:
-        return orjson.loads(self.json(entry))
+    def message(self, entry: Entry) -> CustomObject:
+        return CustomObject.from_json(entry.json)
 
     def labels(self, entry: Entry) -> dict[str, str]:
-        return dict(self.message(entry)["metadata"].get("labels") or {})
+        return dict(orjson.loads(entry.json)["metadata"].get("labels") or {})
 
     def json(self, entry: Entry) -> bytes:
         raw: bytes = runtime_pb2.Unknown.FromString(entry.value).raw
         return raw
 
+    def stored(self, entry: Entry) -> bytes:
+        return entry.json
+
 
 class Entry:
     """One version of one object. Shared by all readers: its bytes never change."""
 
-    __slots__ = ("_fields", "_json", "_labels", "frame", "framer", "key", "revision", "start")
+    __slots__ = ("_fields", "_json", "_labels", "frame", "framer", "key", "revision", "served", "start")
 
     def __init__(self, framer: Framer, key: str, raw: bytes, revision: int) -> None:
         self.framer = framer
@@ -107,6 +118,8 @@ class Entry:
         self._labels: dict[str, str] | None = None
         self._fields: dict[str, str] | None = None
         self._json: bytes | None = None
+        # Of a custom resource: (the version that it was last read in, the entry in that version's form).
+        self.served: tuple[Any, Entry] | None = None
 
     @property
     def value(self) -> bytes:
@@ -119,7 +132,7 @@ class Entry:
 
     def at(self, revision: int) -> Entry:
         """The same object with another resourceVersion."""
-        return Entry(self.framer, self.key, self.value, revision)
+        return Entry(self.framer, self.key, self.framer.stored(self), revision)
 
     @property
     def labels(self) -> dict[str, str]:

@@ -70,9 +70,6 @@ def extractor(api_version: str, resource: str) -> Extract:
     paths = _SUPPORTED.get((api_version, resource), ())
 
     def extract(message: Any) -> dict[str, str]:
-        if isinstance(message, dict):
-            meta = message.get("metadata", {})
-            return {"metadata.name": meta.get("name", ""), "metadata.namespace": meta.get("namespace", "")}
         values = {"metadata.name": message.metadata.name, "metadata.namespace": message.metadata.namespace}
         for path in paths:
             values[path] = _value(message, path)

@@ -32,10 +32,14 @@ class CacheHub:
         return cache
 
     def remove(self, prefix: str) -> None:
-        """Ends a resource's cache and its watches. What is stored is forgotten: add it again only when it is empty."""
+        """Ends a resource's cache and its watches. What is still stored is kept aside."""
         cache = self._caches.pop(prefix, None)
-        if cache is not None:
-            cache.reset(self.revision, [])
+        if cache is None:
+            return
+        aside = self._unclaimed[_prefix_of(prefix)[0]]
+        for key, entry in cache.entries.items():
+            aside[key] = (cache.framer.stored(entry), entry.revision)
+        cache.reset(self.revision, [])
 
     def count(self, prefix: str) -> int:
         """Objects under a prefix, claimed or not."""

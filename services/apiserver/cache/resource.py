@@ -49,9 +49,7 @@ class ResourceCache:
         self.changed += 1
         self._history.clear()
         self._history_bytes = 0
-        for watchers in self._watchers.values():
-            for watcher in watchers:
-                watcher.drop("the history since the last event is gone; list again")
+        self.drop_watchers("the history since the last event is gone; list again")
 
     def apply(self, key: str, value: bytes | None, revision: int) -> Change | None:
         """One change; None when there was nothing to delete."""
@@ -140,6 +138,12 @@ class ResourceCache:
             self._by_node -= watcher.index[0] == "node"
             if not watchers:
                 del self._watchers[watcher.index]
+
+    def drop_watchers(self, reason: str) -> None:
+        """Ends all watches: what they were promised no longer holds."""
+        for watchers in self._watchers.values():
+            for watcher in watchers:
+                watcher.drop(reason)
 
     @property
     def watcher_count(self) -> int:

@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 
 from services.apiserver.cache.entry import UNKNOWN_URL, Entry
 from services.apiserver.cache.wire import varint
+from services.apiserver.crd.resource import CustomResource
 from services.apiserver.fronts.instrument import MUTATING, Instrument
 from services.apiserver.fronts.limits import Limit
 from services.apiserver.registry.context import Context, User
@@ -94,6 +95,7 @@ class ObjectsFront:
             with self._instrument.request(verb, target) as outcome:
                 try:
                     user = await self._authenticate(context)
+                    await self._registry.seek(target)
                     with (self._writes if verb in MUTATING else self._reads).place(user):
                         response = await method(request, target, user)
                 except Exception as error:
@@ -204,6 +206,7 @@ class ObjectsFront:
         with self._instrument.stream("WATCH", target) as outcome:
             try:
                 user = await self._authenticate(context)
+                await self._registry.seek(target)
                 options = WatchOptions(
                     request.resource_version,
                     request.resource_version_match,
@@ -230,33 +233,22 @@ class ObjectsFront:
             await abort(context, failure)
 
     async def discover(self, request: objects_pb2.DiscoverRequest, user: User) -> bytes:
+        catalog = self._registry.catalog
         response = objects_pb2.DiscoverResponse()
-        for info in self._registry.catalog.infos():
-            response.resources.add(
-                api_version=info.api_version,
-                resource=info.resource,
-                singular=info.singular,
-                short_names=info.short_names,
-                kind=info.kind,
-                namespaced=info.namespaced,
-                verbs=info.verbs,
-                subresources=info.subresources,
-                categories=info.categories,
-            )
-        for resource in self._registry.catalog.customs():
-            info = resource.info
-            response.resources.add(
-                api_version=info.api_version,
-                resource=info.resource,
-                singular=info.singular,
-                short_names=info.short_names,
-                kind=info.kind,
-                namespaced=info.namespaced,
-                verbs=info.verbs,
-                subresources=info.subresources,
-                categories=info.categories,
-                custom=True,
-            )
+        for custom, infos in ((False, catalog.infos()), (True, catalog.customs.listed())):
+            for info in infos:
+                response.resources.add(
+                    api_version=info.api_version,
+                    resource=info.resource,
+                    singular=info.singular,
+                    short_names=info.short_names,
+                    kind=info.kind,
+                    namespaced=info.namespaced,
+                    verbs=info.verbs,
+                    subresources=info.subresources,
+                    categories=info.categories,
+                    custom=custom,
+                )
         return response.SerializeToString()
 
     # -- bodies ----------------------------------------------------------------------------------------------------
@@ -264,6 +256,9 @@ class ObjectsFront:
     def _decode(self, packed: Any, target: Target, context: Context) -> Any:
         """The message in an Any; JSON in runtime.Unknown too. Raises BadRequest, UnsupportedMediaType."""
         if packed.type_url == UNKNOWN_URL:
+            custom = self._registry.catalog.custom(target.api_version, target.resource)
+            if custom is not None and target.subresource != "scale":
+                return decode_custom(packed.value, custom, context)
             return self._decode_unknown(packed.value, target, context)
         name = packed.type_url.rpartition("/")[2]
         info = self._registry.catalog.info(target.api_version, target.resource)
@@ -319,6 +314,17 @@ def decode_json(raw: bytes, message: type[Message] | None, context: Context) -> 
         raise bad_request(str(error)) from error
     context.warnings.extend(unknown or ())
     return content
+
+
+def decode_custom(value: bytes, resource: CustomResource, context: Context) -> Any:
+    """A custom resource in runtime.Unknown. Raises BadRequest, UnsupportedMediaType."""
+    try:
+        unknown = runtime_pb2.Unknown.FromString(value)
+        if unknown.contentType not in (JSON, ""):
+            raise unsupported_media_type([JSON])
+        return resource.decode(unknown.raw, context)
+    except (codec.DecodeError, ProtoDecodeError) as error:
+        raise bad_request(str(error)) from error
 
 
 def target_of(target: Any) -> Target:

@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from services.apiserver.cache.hub import CacheHub
+from services.apiserver.crd.conversion import Converter, Relabel
+from services.apiserver.crd.definition import Definition
+from services.apiserver.crd.resource import CustomResource
+from services.apiserver.crd.served import ServedCustoms
 from services.apiserver.registry.resource import Resource
 from services.apiserver.registry.versions import views
 from tillerman.api.scheme import SCHEME, ResourceInfo
 from tillerman.api.status import no_such_path
+
+DEFINITIONS = ("apiextensions.k8s.io/v1", "customresourcedefinitions")
 
 
 class Catalog:
@@ -21,19 +27,24 @@ class Catalog:
             (info.api_version, info.resource): info for info in SCHEME.resources(also_served=True)
         }
         self._made: dict[tuple[str, str], Resource] = {}
-        self._custom: dict[tuple[str, str], Resource] = {}
+        self._customs: ServedCustoms | None = None
 
     def info(self, api_version: str, resource: str) -> ResourceInfo | None:
-        """The scheme's row, for resources without storage too (reviews)."""
+        """The scheme's row, for resources without storage too (reviews); None for custom resources."""
         return self._infos.get((api_version, resource))
 
     def get(self, api_version: str, resource: str) -> Resource:
         """Raises NotFound, as for a path that does not exist."""
-        found = self._made.get((api_version, resource)) or self._custom.get((api_version, resource))
+        found = self._made.get((api_version, resource))
         if found is not None:
             return found
         info = self._infos.get((api_version, resource))
-        if info is None or info.etcd_prefix is None or (api_version, resource) in self._views:
+        if info is None:
+            custom = self.customs.find(api_version, resource)
+            if custom is None:
+                raise no_such_path()
+            return custom
+        if info.etcd_prefix is None or (api_version, resource) in self._views:
             raise no_such_path()
         found = self._made[api_version, resource] = Resource(info, self.hub)
         return found
@@ -42,21 +53,20 @@ class Catalog:
         """Whether objects of a row of the scheme are stored, be it in another version; makes nothing."""
         return bool(info.etcd_prefix)
 
-    def add_custom(self, resource: Resource) -> None:
-        self._custom[resource.info.api_version, resource.name] = resource
+    @property
+    def customs(self) -> ServedCustoms:
+        if self._customs is None:
+            self._customs = ServedCustoms(self.get(*DEFINITIONS), self.hub, converter)
+        return self._customs
 
-    def remove_custom(self, api_version: str, resource: str) -> None:
-        self._custom.pop((api_version, resource), None)
+    def custom(self, api_version: str, resource: str) -> CustomResource | None:
+        """A custom resource's version; None for anything else."""
+        return None if (api_version, resource) in self._infos else self.customs.find(api_version, resource)
 
     def infos(self) -> Iterator[ResourceInfo]:
         yield from self._infos.values()
 
-    def customs(self) -> Iterator[Resource]:
-        yield from self._custom.values()
 
-    def stored(self) -> Iterator[Resource]:
-        """Every resource with storage, made now if need be."""
-        for info in SCHEME.resources():
-            if info.etcd_prefix and not info.same_storage_as:
-                yield self.get(info.api_version, info.resource)
-        yield from self._custom.values()
+def converter(definition: Definition) -> Converter:
+    """What converts between a definition's versions."""
+    return Relabel()

@@ -8,9 +8,10 @@ from typing import Any
 
 from services.apiserver.admission.chain import DELETE, Attributes, Chain
 from services.apiserver.cache.entry import Entry
+from services.apiserver.crd.lifecycle import mark_terminating
 from services.apiserver.registry.context import Context
 from services.apiserver.registry.reading import ListOptions, Reader, Selection
-from services.apiserver.registry.resource import OWN_DELETED, Resource
+from services.apiserver.registry.resource import OWN_DELETED, OWN_DELETED_GROUPS, Resource
 from services.apiserver.registry.writing import ATTEMPTS, Writer, Written
 from tillerman.api import times
 from tillerman.api.status import (
@@ -24,6 +25,7 @@ from tillerman.api.status import (
 )
 from tillerman.pb.k8s import meta_v1_pb2
 
+CRD = "CustomResourceDefinition.apiextensions.k8s.io"
 ORPHAN, FOREGROUND = "orphan", "foregroundDeletion"
 
 
@@ -36,7 +38,7 @@ class Deleted:
 
     def status(self, resource: str, group: str) -> meta_v1_pb2.Status | None:
         """What the caller is told instead of the object; None when the object itself is the answer."""
-        if not self.gone or resource in OWN_DELETED:
+        if not self.gone or (group in OWN_DELETED_GROUPS and resource in OWN_DELETED):
             return None
         meta = self.entry.message().metadata
         status = meta_v1_pb2.Status(status="Success")
@@ -71,7 +73,7 @@ class Deleter:
                     entry, certain = await self._reader.fresh(resource, key), True
                 if entry is None:
                     raise not_found(resource.name, name, resource.group)
-            old = entry.message()
+            old = await resource.load(entry)
             try:
                 check_preconditions(resource, old, options)
                 attributes = Attributes(DELETE, resource, namespace, name, "", None, old, context, options=options)
@@ -87,11 +89,11 @@ class Deleter:
             new.metadata.ClearField("resourceVersion")
             old.metadata.ClearField("resourceVersion")
             if dry_run:
-                return Deleted(resource.entry(key, resource.encode(new), entry.revision), at_once)
+                return Deleted(resource.entry(key, await resource.encoded(new), entry.revision), at_once)
             written: Written | None
             if at_once:
                 written, current = await self._writer.remove(resource, key, entry)
-                if written is not None and resource.name == "pods":
+                if written is not None and (resource.group, resource.name) == ("", "pods"):
                     # The answer shows the pod as a graceful delete of zero seconds would have left it.
                     _mark(new.metadata, time.time(), 0)
                     return Deleted(resource.entry(key, resource.encode(new), written.entry.revision), True)
@@ -103,6 +105,11 @@ class Deleter:
                 return Deleted(written.entry, at_once)
             entry, certain = current, True
         raise conflict(resource.name, name, resource.group)
+
+    async def is_empty(self, resource: Resource) -> bool:
+        """Whether no object of a resource is stored, as of now."""
+        await self._reader.confirm()
+        return not resource.cache.entries
 
     async def delete_collection(
         self, resource: Resource, selection: Selection, options: meta_v1_pb2.DeleteOptions, context: Context
@@ -129,6 +136,9 @@ def plan(resource: Resource, obj: Any, options: meta_v1_pb2.DeleteOptions) -> bo
     meta = obj.metadata
     if (resource.group, resource.name) == ("", "namespaces"):
         return _plan_namespace(obj, options)
+    if resource.group_kind == CRD and not meta.HasField("deletionTimestamp"):
+        mark_terminating(obj)
+        return False
     if meta.HasField("deletionTimestamp"):
         if not meta.deletionGracePeriodSeconds:
             _set_propagation(meta, options)

@@ -49,14 +49,14 @@ def track(resource: Resource, new: Any, old: Any | None, context: Context) -> No
         entry.time.CopyFrom(times.now())
         return
     info = resource.info
-    kind = (info.api_version, info.kind)
     entries = patches.track_update(
-        None if old is None else codec.to_dict(old, kind=kind),
-        codec.to_dict(new, kind=kind),
+        None if old is None else resource.to_dict(old),
+        resource.to_dict(new),
         manager=manager,
         time=times.rfc3339(times.now()),
         api_version=info.api_version,
         kind=info.kind,
+        types=resource.field_types,
     )
     put_record(new, entries)
     if alike is not None and len(new.metadata.managedFields) == 1:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from services.apiserver import patch as patches
 from services.apiserver.registry.context import Context
+from services.apiserver.registry.decoding import decode
 from services.apiserver.registry.managed import manager_of
 from services.apiserver.registry.resource import Resource
 from services.apiserver.registry.versions import View
 from services.apiserver.registry.writing import Writer, Written
 from tillerman.api import codec, times
-from tillerman.api.status import StatusError, bad_request, conflict, invalid, invalid_value, is_not_found, required
+from tillerman.api.status import StatusError, conflict, invalid, is_not_found, required
 
 ATTEMPTS = 5
 
@@ -42,8 +42,8 @@ class Patcher:
             return await self._apply(resource, namespace, name, patch, context, subresource, view)
 
         async def change(old: Any) -> Any:
-            current = codec.to_dict(view.from_storage(old) if view is not None else old)
-            patched = patches.apply_patch(patch_type, current, patch, info)
+            current = _form(resource, old, view)
+            patched = patches.apply_patch(patch_type, current, patch, None if resource.custom else info)
             check_version(resource, name, patched, current)
             return self._decoded(resource, patched, context, view)
 
@@ -74,10 +74,11 @@ class Patcher:
                 manager=manager_of(context),
                 time=times.rfc3339(times.now()),
                 force=context.force,
+                types=None if view is not None else resource.field_types,
             )
 
         async def change(old: Any) -> Any:
-            current = codec.to_dict(view.from_storage(old) if view is not None else old)
+            current = _form(resource, old, view)
             wanted = merged(current)
             check_version(resource, name, applied, current)
             return self._decoded(resource, wanted, context, view)
@@ -97,8 +98,14 @@ class Patcher:
         raise conflict(resource.name, name, resource.group)
 
     def _decoded(self, resource: Resource, content: dict[str, Any], context: Context, view: View | None) -> Any:
-        message = decode(view.info.message if view is not None else resource.info.message, content, context)
-        return view.to_storage(message) if view is not None else message
+        if view is None:
+            return resource.patched(content, context)
+        return view.to_storage(decode(view.info.message, content, context))
+
+
+def _form(resource: Resource, obj: Any, view: View | None) -> dict[str, Any]:
+    """The JSON form that a patch is laid over."""
+    return resource.to_dict(obj) if view is None else codec.to_dict(view.from_storage(obj))
 
 
 def check_version(resource: Resource, name: str, wanted: dict[str, Any], current: dict[str, Any]) -> None:
@@ -106,18 +113,3 @@ def check_version(resource: Resource, name: str, wanted: dict[str, Any], current
     version = (wanted.get("metadata") or {}).get("resourceVersion")
     if version and version != current.get("metadata", {}).get("resourceVersion"):
         raise conflict(resource.name, name, resource.group)
-
-
-def decode(message: Any, content: dict[str, Any], context: Context) -> Any:
-    """The patched object as a message. Raises Invalid or (strict) BadRequest with the decoder's words."""
-    unknown: list[str] | None = [] if context.field_validation == "Warn" else None
-    try:
-        decoded = codec.from_dict(content, message, strict=context.field_validation == "Strict", unknown=unknown)
-    except codec.DecodeError as error:
-        if error.strict:
-            raise bad_request(str(error)) from error
-        # What was patched was an object before, so the patch is what does not fit.
-        raise invalid("", "", [invalid_value("patch", json.dumps(content), str(error))]) from error
-    if unknown:
-        context.warnings.extend(unknown)
-    return decoded

@@ -13,7 +13,6 @@ import orjson
 
 from services.apiserver.cache.changes import ADDED, BOOKMARK, Change, WatchEvent
 from services.apiserver.cache.entry import Entry
-from services.apiserver.cache.fields import check, matcher
 from services.apiserver.cache.watcher import IndexKey, Predicate, Watcher, WatcherDropped
 from services.apiserver.registry.resource import Resource
 from services.apiserver.storage.errors import Compacted, FutureRevision
@@ -276,25 +275,16 @@ class Reader:
             resource.cache.unwatch(watcher)
 
     def _bookmark(self, resource: Resource, *, initial_end: bool = False) -> WatchEvent:
-        if resource.custom:
-            content = {
-                "apiVersion": resource.info.api_version,
-                "kind": resource.info.kind,
-                "metadata": {"annotations": {"k8s.io/initial-events-end": "true"}} if initial_end else {},
-            }
-            raw = orjson.dumps(content)
-        else:
-            obj = resource.new()
-            if initial_end:
-                obj.metadata.annotations["k8s.io/initial-events-end"] = "true"
-            raw = obj.SerializeToString()
-        return WatchEvent(BOOKMARK, resource.entry("", raw, self._feed.revision))
+        obj = resource.new()
+        if initial_end:
+            obj.metadata.annotations["k8s.io/initial-events-end"] = "true"
+        return WatchEvent(BOOKMARK, resource.entry("", resource.encode(obj), self._feed.revision))
 
     # -- selection -------------------------------------------------------------------------------------------------
 
     def _filter(self, resource: Resource, selection: Selection) -> _Filter:
         labels, fields = parse_selectors(selection)
-        check(fields, resource.info.api_version, resource.name)
+        resource.check_fields(fields)
         prefix = resource.range_prefix(selection.namespace)
         index: IndexKey = (
             ("namespace", selection.namespace) if resource.namespaced and selection.namespace else ("", "")
@@ -317,7 +307,7 @@ class Reader:
         elif node is not None and resource.name == "pods":
             index = ("node", node)
         if not rest.empty:
-            tests.append(matcher(rest, resource.extract))
+            tests.append(resource.field_test(rest))
         if not labels.empty:
             tests.append(lambda entry: labels.matches(entry.labels))
         predicate: Predicate | None = None

@@ -6,6 +6,7 @@ Each call authorizes first; all raise StatusError (errors of the store are trans
 from __future__ import annotations
 
 import builtins
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import wraps
@@ -170,9 +171,24 @@ class Registry:
         self._subresources = subresources
         self._virtual = virtual
 
+    async def seek(self, target: Target) -> None:
+        """Before a request about a resource that this server has not heard of: its definition may be that new."""
+        known = self.is_virtual(target.api_version, target.resource) or self.catalog.info(
+            target.api_version, target.resource
+        )
+        if not known and self.catalog.custom(target.api_version, target.resource) is None:
+            with contextlib.suppress(StorageError):
+                await self.reader.confirm()
+
+    def deprecation(self, target: Target) -> str:
+        """What callers of a deprecated version of a custom resource are told; "" for any other."""
+        custom = self.catalog.custom(target.api_version, target.resource)
+        return "" if custom is None else custom.version.warning
+
     def resource(self, target: Target, verb: str) -> Resource:
         """Raises NotFound or MethodNotAllowed."""
         resource = self.catalog.get(target.api_version, target.resource)
+        resource.check_request(verb, target.namespace, target.name, target.subresource)
         if not target.subresource and verb not in resource.info.verbs:
             raise method_not_supported(resource.name, verb, resource.group)
         return resource

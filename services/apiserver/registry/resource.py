@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from services.apiserver import strategy
 from services.apiserver.cache.entry import Entry, Framer, ProtoFramer
-from services.apiserver.cache.fields import extractor
+from services.apiserver.cache.fields import check, extractor, matcher
 from services.apiserver.cache.hub import CacheHub
 from services.apiserver.cache.resource import ResourceCache
+from services.apiserver.patch.apply import type_of
+from services.apiserver.patch.field_types import FieldType
+from services.apiserver.registry import scale
+from services.apiserver.registry.context import Context
+from services.apiserver.registry.decoding import decode
 from tillerman.api import codec, envelope
 from tillerman.api.scheme import ResourceInfo
+from tillerman.api.selectors import FieldSelector
 from tillerman.api.status import Cause
+from tillerman.pb.k8s import autoscaling_v1_pb2
 
 # Resources whose delete answers with the object rather than with a Status.
 OWN_DELETED = frozenset(
@@ -29,6 +36,7 @@ OWN_DELETED = frozenset(
         "volumeattachments",
     }
 )
+OWN_DELETED_GROUPS = frozenset({"", "storage.k8s.io"})
 
 
 class Resource:
@@ -80,6 +88,30 @@ class Resource:
         """An Entry from etcd's key-value pair."""
         return Entry(self.framer, pair.key.decode(), self.framer.raw(pair.value), pair.mod_revision)
 
+    async def encoded(self, obj: Any) -> bytes:
+        """As ``encode``, in the version that is stored. Raises StatusError."""
+        return self.encode(obj)
+
+    async def load(self, entry: Entry) -> Any:
+        """The object of a stored entry, in this resource's version; the caller owns it. Raises StatusError."""
+        return entry.message()
+
+    async def served(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """Stored entries as they are answered. Raises StatusError."""
+        return entries
+
+    # -- requests --------------------------------------------------------------------------------------------------
+
+    def check_request(self, verb: str, namespace: str, name: str, subresource: str) -> None:
+        """Raises StatusError for what cannot be asked of the resource as a whole."""
+
+    def check_fields(self, selector: FieldSelector) -> None:
+        """Raises BadRequest for a field that cannot be selected on."""
+        check(selector, self.info.api_version, self.name)
+
+    def field_test(self, selector: FieldSelector) -> Callable[[Entry], bool]:
+        return matcher(selector, self.extract)
+
     # -- rules -----------------------------------------------------------------------------------------------------
 
     def new(self) -> Any:
@@ -97,6 +129,25 @@ class Resource:
     def from_dict(self, content: dict[str, Any]) -> Any:
         """The object of a JSON form. Raises codec.DecodeError."""
         return codec.from_dict(content, self.info.message)
+
+    def patched(self, content: dict[str, Any], context: Context) -> Any:
+        """The object of a patched JSON form. Raises Invalid, BadRequest; fills ``context.warnings``."""
+        return decode(self.info.message, content, context)
+
+    @property
+    def field_types(self) -> FieldType:
+        """How server-side apply sees the objects."""
+        return type_of(self.info.api_version, self.info.kind)
+
+    def scale_of(self, obj: Any) -> autoscaling_v1_pb2.Scale:
+        """The scale subresource. Raises StatusError."""
+        return scale.scale_of(obj)
+
+    def check_scale(self, obj: Any) -> None:
+        """Raises StatusError for an object without replicas to show."""
+
+    def set_replicas(self, obj: Any, replicas: int) -> None:
+        obj.spec.replicas = replicas
 
     def default(self, obj: Any) -> None:
         strategy.default(obj)

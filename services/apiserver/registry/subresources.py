@@ -13,7 +13,7 @@ from services.apiserver.registry.reading import Reader
 from services.apiserver.registry.registry import BaseSubresource, Target
 from services.apiserver.registry.resource import Resource
 from services.apiserver.registry.writing import Writer
-from tillerman.api import codec, selectors, times
+from tillerman.api import codec, times
 from tillerman.api.meta import set_condition
 from tillerman.api.status import bad_request, conflict, invalid, invalid_value, not_supported, required
 from tillerman.pb.k8s import autoscaling_v1_pb2, core_v1_pb2, meta_v1_pb2
@@ -102,7 +102,7 @@ class Finalize(BaseSubresource):
 
 
 class Scale(BaseSubresource):
-    """scale of Deployments, ReplicaSets, StatefulSets and ReplicationControllers: spec.replicas, nothing else."""
+    """scale of whatever has replicas: sets their number, nothing else."""
 
     def __init__(self, reader: Reader, writer: Writer, admission: Chain) -> None:
         self._reader = reader
@@ -111,7 +111,9 @@ class Scale(BaseSubresource):
 
     async def get(self, resource: Resource, target: Target, context: Context) -> Message:
         entry = await self._reader.get(resource, target.namespace, target.name)
-        return scale_of(entry.message())
+        obj = await resource.load(entry)
+        resource.check_scale(obj)
+        return resource.scale_of(obj)
 
     async def update(self, resource: Resource, target: Target, body: Any, context: Context) -> Message:
         meta = body.metadata
@@ -126,8 +128,9 @@ class Scale(BaseSubresource):
     async def patch(
         self, resource: Resource, target: Target, patch_type: str, patch: bytes, context: Context
     ) -> Message:
-        def patched(current: autoscaling_v1_pb2.Scale) -> Any:
-            content = apply_patch(patch_type, codec.to_dict(current), patch, resource.info)
+        def patched(obj: Any) -> Any:
+            current = resource.scale_of(obj)
+            content = apply_patch(patch_type, codec.to_dict(current), patch, None if resource.custom else resource.info)
             try:
                 return codec.from_dict(content, autoscaling_v1_pb2.Scale)
             except codec.DecodeError as error:
@@ -137,7 +140,7 @@ class Scale(BaseSubresource):
 
     async def _set(self, resource: Resource, target: Target, context: Context, wanted: Any) -> Message:
         async def scale(obj: Any) -> Any:
-            before = scale_of(obj)
+            before = resource.scale_of(obj)
             attributes = Attributes(
                 UPDATE, resource, target.namespace, target.name, "scale", wanted(before), before, context, SCALE
             )
@@ -152,25 +155,8 @@ class Scale(BaseSubresource):
             if body.spec.replicas < 0:
                 cause = invalid_value("spec.replicas", body.spec.replicas, "must be greater than or equal to 0")
                 raise invalid("Scale.autoscaling", target.name, [cause])
-            obj.spec.replicas = body.spec.replicas
+            resource.set_replicas(obj, body.spec.replicas)
             return obj
 
         written = await self._writer.modify(resource, target.namespace, target.name, scale, context, admitted=True)
-        return scale_of(written.entry.message())
-
-
-def scale_of(obj: Any) -> autoscaling_v1_pb2.Scale:
-    """The Scale of a workload."""
-    scale = autoscaling_v1_pb2.Scale()
-    meta = obj.metadata
-    for field in ("name", "namespace", "uid", "resourceVersion"):
-        setattr(scale.metadata, field, getattr(meta, field))
-    scale.metadata.creationTimestamp.CopyFrom(meta.creationTimestamp)
-    scale.spec.replicas = obj.spec.replicas
-    scale.status.replicas = obj.status.replicas
-    selector = obj.spec.selector
-    if isinstance(selector, meta_v1_pb2.LabelSelector):
-        scale.status.selector = str(selectors.from_message(selector))
-    else:
-        scale.status.selector = ",".join(f"{name}={value}" for name, value in sorted(selector.items()))
-    return scale
+        return resource.scale_of(await resource.load(written.entry))

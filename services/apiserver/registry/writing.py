@@ -146,7 +146,7 @@ class Writer:
         try:
             if hook and not context.dry_run:
                 undo = await hook.allocate(obj, None, context)
-            raw = resource.encode(obj)
+            raw = await resource.encoded(obj)
             if context.dry_run:
                 if await self._exists(resource, key):
                     raise already_exists(resource.name, meta.name, resource.group)
@@ -212,7 +212,7 @@ class Writer:
                     entry, certain = await self._reader.fresh(resource, key), True
                 if entry is None:
                     raise not_found(resource.name, name, resource.group)
-            old = entry.message()
+            old = await resource.load(entry)
             attributes = Attributes(UPDATE, resource, namespace, name, subresource, None, old, context)
             try:
                 new = await self._prepared(attributes, mutate, track=track, admitted=admitted)
@@ -282,7 +282,7 @@ class Writer:
         hook = self._hooks.get((resource.group, resource.name))
         undo = await hook.allocate(new, old, context) if hook and not context.dry_run else None
         try:
-            raw = resource.encode(new)
+            raw = await resource.encoded(new)
             if context.dry_run:
                 return Written(resource.entry(key, raw, entry.revision), deleted=finished), None
             if finished:
@@ -309,7 +309,7 @@ class Writer:
             return None, None if outcome.current is None else resource.from_pair(outcome.current)
         hook = self._hooks.get((resource.group, resource.name))
         if hook:
-            await self._settle(hook, None, entry.message())
+            await self._settle(hook, None, await resource.load(entry))
         await self._in_force(resource, outcome.revision)
         return Written(entry.at(outcome.revision), deleted=True), None
 
@@ -326,7 +326,7 @@ class Writer:
             log.warning("could not give back what an object held", name=old.metadata.name, error=str(error))
 
     async def _put(self, resource: Resource, key: str, raw: bytes, *, expected: int, name: str) -> Any:
-        ttl = self._event_ttl if resource.name == "events" else 0
+        ttl = self._event_ttl if (resource.group, resource.name) == ("", "events") else 0
         try:
             return await self._store.put(key, resource.store_value(raw), expected=expected, ttl_seconds=ttl)
         except RequestTooLarge as error:

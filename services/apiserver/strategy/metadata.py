@@ -52,7 +52,9 @@ def _identity(meta: Any, rules: Kind, path: str) -> list[Cause]:
     return causes
 
 
-def validate_update(new: Any, old: Any, rules: Kind, *, path: str = "metadata") -> list[Cause]:
+def validate_update(
+    new: Any, old: Any, rules: Kind, *, path: str = "metadata", plain_finalizers: bool = False
+) -> list[Cause]:
     """What is wrong with replacing one metadata by another (after `carry_over`)."""
     causes: list[Cause] = []
     for field in ("name", "namespace", "uid"):
@@ -67,7 +69,7 @@ def validate_update(new: Any, old: Any, rules: Kind, *, path: str = "metadata") 
         if added:
             detail = f"no new finalizers can be added if the object is being deleted, found new finalizers {added}"
             causes.append(forbidden(f"{path}.finalizers", detail))
-    return causes + _contents(new, path, plain_finalizers=False)
+    return causes + _contents(new, path, plain_finalizers=plain_finalizers)
 
 
 def carry_over(new: Any, old: Any) -> None:

@@ -12,6 +12,9 @@ from google.protobuf.message import Message
 
 from services.apiserver.cache.entry import Entry
 from services.apiserver.cache.wire import length_delimited
+from services.apiserver.crd.definition import CustomInfo
+from services.apiserver.crd.objects import CustomObject
+from services.apiserver.crd.resource import CustomResource
 from services.apiserver.fronts.objects import JSON, PROTOBUF
 from services.apiserver.registry.context import Context
 from services.apiserver.registry.registry import Target
@@ -134,6 +137,22 @@ def decode(body: bytes, content_type: str, expected: tuple[str, str], context: C
         raise cannot_handle(kind, api_version or expected[0], expected, str(error)) from error
     context.warnings.extend(unknown or ())
     return message
+
+
+def decode_custom(body: bytes, content_type: str, resource: CustomResource, context: Context) -> CustomObject:
+    """The custom resource of a request's body. Raises BadRequest, UnsupportedMediaType."""
+    if content_type == PROTOBUF:
+        raise unsupported_media_type([JSON, YAML])
+    raw = as_json(body, content_type)
+    head = _loads(raw)
+    api_version, kind = head.get("apiVersion") or "", head.get("kind") or ""
+    expected = (resource.info.api_version, resource.info.kind)
+    if api_version and kind and api_version != expected[0]:
+        raise wrong_version(api_version, expected[0])
+    try:
+        return resource.decode(raw, context)
+    except codec.DecodeError as error:
+        raise cannot_handle(kind, api_version or expected[0], expected, str(error)) from error
 
 
 def _from_protobuf(body: bytes, expected: tuple[str, str]) -> Message:
@@ -263,8 +282,11 @@ def many(
             head.remainingItemCount = remaining
         items_raw = b"".join(length_delimited(2, entry.value) for entry in entries)
         raw = length_delimited(1, head.SerializeToString()) + items_raw
-        return Answer(envelope.wrap(info.api_version, info.kind + "List", raw), media_type=PROTOBUF)
-    head_json = orjson.dumps({"kind": info.kind + "List", "apiVersion": info.api_version, "metadata": meta})
+        return Answer(envelope.wrap(info.api_version, info.list_kind, raw), media_type=PROTOBUF)
+    if isinstance(info, CustomInfo):
+        # Kubernetes keeps these lists as plain JSON, where an empty token shows.
+        meta.setdefault("continue", "")
+    head_json = orjson.dumps({"kind": info.list_kind, "apiVersion": info.api_version, "metadata": meta})
     raw = b"".join((head_json[:-1], b',"items":[', b",".join([entry.json for entry in entries]), b"]}"))
     return _text(raw, accept)
 

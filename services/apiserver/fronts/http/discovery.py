@@ -52,7 +52,7 @@ class Discovery:
         """By group and version ("v1", "apps/v1"), in the order that discovery lists them."""
         found: dict[str, list[tuple[ResourceInfo | None, Listed]]] = {}
         infos = [info for info in self._registry.catalog.infos() if self._served(info)]
-        infos += [resource.info for resource in self._registry.catalog.customs()]
+        infos += self._registry.catalog.customs.listed()
         rank = {group: position for position, group in enumerate(FIRST)}
         infos.sort(key=lambda info: (rank.get(info.group, len(FIRST)), info.group))
         for info in infos:

@@ -26,7 +26,7 @@ from services.apiserver.fronts.http.metrics import LISTED, METRICS, Metrics
 from services.apiserver.fronts.http.openapi import OpenApi
 from services.apiserver.fronts.http.paths import resource_path, split
 from services.apiserver.fronts.http.portforward import PortForward
-from services.apiserver.fronts.http.verbs import Request, Verbs, error_line
+from services.apiserver.fronts.http.verbs import Request, Verbs, error_line, warning_header
 from services.apiserver.fronts.instrument import Instrument
 from services.apiserver.fronts.limits import Limit
 from services.apiserver.fronts.objects import JSON
@@ -183,6 +183,7 @@ class HttpFront:
         with self._instrument.request(self._verbs.verb(asked), target) as outcome:
             try:
                 user = await self._authenticate(request)
+                await self._registry.seek(target)
                 reads = request.method in ("GET", "HEAD")
                 with (self._reads if reads else self._writes).place(user):
                     if not reads:
@@ -234,6 +235,7 @@ class HttpFront:
         with self._instrument.stream("WATCH", asked.target) as outcome:
             try:
                 user = await self._authenticate(request)
+                await self._registry.seek(asked.target)
                 chunks = self._verbs.watch(asked, user)
                 await anext(chunks)
             except Exception as error:
@@ -241,6 +243,8 @@ class HttpFront:
                 outcome.code = failure.code
                 return _response(content.refusal(failure))
             response = web.StreamResponse(headers={"Content-Type": JSON, "Cache-Control": "no-cache, private"})
+            if warning := self._registry.deprecation(asked.target):
+                response.headers.add(*warning_header(warning))
             response.enable_chunked_encoding()
             async with contextlib.aclosing(chunks):
                 with contextlib.suppress(ConnectionError):

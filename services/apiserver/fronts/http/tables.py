@@ -6,19 +6,20 @@ import time
 from typing import Any
 
 import orjson
-from google.protobuf.message import Message
 
 from services.apiserver.cache.entry import Entry
+from services.apiserver.crd import columns as custom_columns
+from services.apiserver.crd.definition import CustomInfo
 from services.apiserver.fronts.http.content import META, partial
-from tillerman.api import times
 from tillerman.api.printers import cells, columns_of
-from tillerman.api.printers.ages import age
 from tillerman.api.scheme import ResourceInfo
 from tillerman.api.status import StatusError, bad_request
 
 
 def columns(info: ResourceInfo) -> list[dict[str, Any]]:
     """columnDefinitions."""
+    if isinstance(info, CustomInfo):
+        return custom_columns.definitions(info.printed)
     return [
         {
             "name": column.name,
@@ -42,21 +43,18 @@ def unknown_include(include: str) -> StatusError:
     return bad_request(f'Invalid value: "{include}": includeObject must be None, Metadata or Object')
 
 
-def row(entry: Entry, include: str, now: float) -> dict[str, Any]:
-    obj = entry.message()
-    found: list[Any] = cells(obj, now) if isinstance(obj, Message) else _custom_cells(obj, now)
+def row(info: ResourceInfo, entry: Entry, include: str, now: float) -> dict[str, Any]:
+    found: list[Any]
+    if isinstance(info, CustomInfo):
+        found = custom_columns.cells(orjson.loads(entry.json), info.printed, now)
+    else:
+        found = cells(entry.message(), now)
     result: dict[str, Any] = {"cells": found}
     if include == "Object":
         result["object"] = orjson.Fragment(entry.json)
     elif include == "Metadata":
         result["object"] = partial(orjson.loads(entry.json))
     return result
-
-
-def _custom_cells(obj: dict[str, Any], now: float) -> list[Any]:
-    meta = obj.get("metadata", {})
-    created = meta.get("creationTimestamp")
-    return [meta.get("name", ""), age(times.parse_rfc3339(created), now) if created else "<unknown>"]
 
 
 def table(
@@ -70,6 +68,6 @@ def table(
             "apiVersion": META,
             "metadata": meta,
             "columnDefinitions": columns(info) if with_columns else None,
-            "rows": [row(entry, include, now) for entry in entries],
+            "rows": [row(info, entry, include, now) for entry in entries],
         }
     )

@@ -14,21 +14,19 @@ from services.apiserver.fronts.http import content, tables
 from services.apiserver.fronts.http.content import Accept, Answer, accepted, media_type_of
 from services.apiserver.fronts.http.paths import flag, number
 from services.apiserver.fronts.instrument import Instrument
-from services.apiserver.fronts.objects import JSON, PROTOBUF
 from services.apiserver.registry.context import Context, User
 from services.apiserver.registry.reading import ListOptions, WatchOptions
 from services.apiserver.registry.registry import Registry, Target
 from services.apiserver.registry.writing import Written
 from tillerman.api.scheme import ResourceInfo
 from tillerman.api.status import (
-    bad_request,
     forbidden_field,
     invalid,
     method_not_supported,
+    no_such_path,
     not_supported,
     required,
     too_long,
-    unsupported_media_type,
 )
 from tillerman.pb.k8s import meta_v1_pb2
 
@@ -79,7 +77,15 @@ class Verbs:
             raise method_not_supported(target.resource, name, target.group)
         call = getattr(self, f"_{name}")
         answer: Answer = await call(request, user)
+        if request.method in ("GET", "DELETE") and (warning := self._registry.deprecation(target)):
+            answer.headers.append(warning_header(warning))
         return answer
+
+    def _accepted(self, request: Request, shapes: tuple[str, ...]) -> Accept:
+        """Raises NotAcceptable. A custom resource has no protobuf form."""
+        target = request.target
+        custom = target.subresource != "scale" and self._registry.catalog.custom(target.api_version, target.resource)
+        return accepted(request.accept, shapes=shapes, protobuf=not custom)
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -92,7 +98,7 @@ class Verbs:
 
     async def _get(self, request: Request, user: User) -> Answer:
         shapes = () if request.target.subresource == "scale" else ONE_SHAPES
-        accept = accepted(request.accept, shapes=shapes)
+        accept = self._accepted(request, shapes)
         found = await self._registry.get(request.target, Context(user), request.query.get("resourceVersion", ""))
         return self._one(request, found, accept)
 
@@ -106,7 +112,7 @@ class Verbs:
 
     async def _list(self, request: Request, user: User) -> Answer:
         query = request.query
-        accept = accepted(request.accept, shapes=LIST_SHAPES)
+        accept = self._accepted(request, LIST_SHAPES)
         options = ListOptions(
             number(query, "limit") or 0,
             query.get("continue", ""),
@@ -188,12 +194,10 @@ class Verbs:
         expected = content.expected_kind(target, self._registry.catalog.info(target.api_version, target.resource))
         if expected is not None:
             return content.decode(request.body, media, expected, context)
-        if media == PROTOBUF:
-            raise unsupported_media_type([JSON, content.YAML])
-        try:
-            return orjson.loads(content.as_json(request.body, media))
-        except ValueError as error:
-            raise bad_request(f"couldn't get version/kind; json parse error: {error}") from error
+        resource = self._registry.catalog.custom(target.api_version, target.resource)
+        if resource is None:
+            raise no_such_path()
+        return content.decode_custom(request.body, media, resource, context)
 
     def _shapes(self, request: Request) -> tuple[str, ...]:
         stored = request.target.subresource in ("", "status")
@@ -201,7 +205,7 @@ class Verbs:
         return ONE_SHAPES if stored and (info is None or self._registry.catalog.stores(info)) else ()
 
     async def _post(self, request: Request, user: User) -> Answer:
-        accept = accepted(request.accept, shapes=self._shapes(request))
+        accept = self._accepted(request, self._shapes(request))
         target = request.target
         if target.name and not target.subresource:
             raise method_not_supported(target.resource, "create", target.group)
@@ -210,13 +214,13 @@ class Verbs:
         return _warned(self._one(request, written, accept, 201), context)
 
     async def _put(self, request: Request, user: User) -> Answer:
-        accept = accepted(request.accept, shapes=self._shapes(request))
+        accept = self._accepted(request, self._shapes(request))
         context = self._context(request, user)
         written = await self._registry.update(request.target, self._decode(request, context), context)
         return _warned(self._one(request, written, accept, _code(written)), context)
 
     async def _patch(self, request: Request, user: User) -> Answer:
-        accept = accepted(request.accept, shapes=self._shapes(request))
+        accept = self._accepted(request, self._shapes(request))
         context = self._context(request, user)
         kind = media_type_of(request.content_type)
         body = request.body
@@ -233,7 +237,7 @@ class Verbs:
         return _warned(self._one(request, written, accept, _code(written)), context)
 
     async def _delete(self, request: Request, user: User) -> Answer:
-        accept = accepted(request.accept, shapes=ONE_SHAPES)
+        accept = self._accepted(request, ONE_SHAPES)
         options = self._delete_options(request)
         context = Context(user, dry_run=list(options.dryRun) == ["All"], user_agent=request.user_agent)
         deleted = await self._registry.delete(request.target, options, context)
@@ -243,7 +247,7 @@ class Verbs:
         return content.one(status, Accept(accept.media_type))
 
     async def _deletecollection(self, request: Request, user: User) -> Answer:
-        accept = accepted(request.accept, shapes=LIST_SHAPES)
+        accept = self._accepted(request, LIST_SHAPES)
         query = request.query
         options = self._delete_options(request)
         context = Context(user, dry_run=list(options.dryRun) == ["All"], user_agent=request.user_agent)
@@ -342,7 +346,10 @@ def _code(written: Any) -> int:
 
 
 def _warned(answer: Answer, context: Context) -> Answer:
-    for text in context.warnings:
-        quoted = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ").replace("\r", " ")
-        answer.headers.append(("Warning", f'299 - "{quoted}"'))
+    answer.headers += map(warning_header, context.warnings)
     return answer
+
+
+def warning_header(text: str) -> tuple[str, str]:
+    quoted = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ").replace("\r", " ")
+    return "Warning", f'299 - "{quoted}"'

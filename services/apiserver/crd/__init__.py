@@ -1,0 +1,1 @@
+"""CustomResourceDefinitions: what they declare, their life, and the resources that they add."""
