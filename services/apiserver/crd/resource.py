@@ -77,10 +77,11 @@ class CustomResource(Resource):
             refused.status.message = f"{verb} not allowed while custom resource definition is terminating"
             raise refused
 
-    def check_fields(self, selector: FieldSelector) -> None:
+    def resolve_fields(self, selector: FieldSelector) -> FieldSelector:
         for path, _, _ in selector.requirements:
             if path not in _META_FIELDS and f".{path}" not in self.version.selectable:
                 raise bad_request(f"field label not supported: {path}")
+        return selector
 
     def field_test(self, selector: FieldSelector) -> Callable[[Entry], bool]:
         def test(entry: Entry) -> bool:

@@ -13,12 +13,13 @@ import orjson
 
 from services.apiserver.cache.changes import ADDED, BOOKMARK, Change, WatchEvent
 from services.apiserver.cache.entry import Entry
+from services.apiserver.cache.fields import parse
 from services.apiserver.cache.watcher import IndexKey, Predicate, Watcher, WatcherDropped
 from services.apiserver.registry.resource import Resource
 from services.apiserver.storage.errors import Compacted, FutureRevision
 from services.apiserver.storage.feed import Feed
 from services.apiserver.storage.store import Store
-from tillerman.api.selectors import FieldSelector, LabelSelector, parse_field_selector, parse_label_selector
+from tillerman.api.selectors import FieldSelector, LabelSelector, parse_label_selector
 from tillerman.api.status import (
     StatusError,
     bad_request,
@@ -82,6 +83,11 @@ class _Filter:
     index: IndexKey
     selective: bool
 
+    @property
+    def single(self) -> bool:
+        """Whether it is one object, by its whole key."""
+        return not self.prefix.endswith("/")
+
 
 class Reader:
     """All methods raise StatusError."""
@@ -144,17 +150,26 @@ class Reader:
         if not limit:
             return ListPage(revision, entries if predicate is None else [e for e in entries if predicate(e)])
         picked: builtins.list[Entry] = []
-        for position, entry in enumerate(entries):
+        for position, entry in enumerate(entries, start=1):
             if predicate is not None and not predicate(entry):
                 continue
-            if len(picked) == limit:
-                token = encode_continue(revision, picked[-1].key[len(resource.prefix) :])
-                return ListPage(revision, picked, token, None if chosen.selective else len(entries) - position)
             picked.append(entry)
+            if len(picked) == limit:
+                return self._page(resource, chosen, revision, picked, left=len(entries) - position)
         return ListPage(revision, picked)
 
+    @staticmethod
+    def _page(
+        resource: Resource, chosen: _Filter, revision: int, picked: builtins.list[Entry], *, left: int
+    ) -> ListPage:
+        """A full page. ``left``: objects after it, whether or not they are chosen: the next page may be empty."""
+        if not left:
+            return ListPage(revision, picked)
+        token = encode_continue(revision, picked[-1].key[len(resource.prefix) :])
+        return ListPage(revision, picked, token, None if chosen.selective else left)
+
     def _candidates(self, resource: Resource, chosen: _Filter) -> builtins.list[Entry]:
-        if chosen.prefix.endswith("/"):
+        if not chosen.single:
             return resource.cache.select(chosen.prefix)
         entry = resource.cache.entries.get(chosen.prefix)
         return [] if entry is None else [entry]
@@ -164,10 +179,10 @@ class Reader:
     ) -> ListPage:
         picked: builtins.list[Entry] = []
         predicate = chosen.predicate
-        prefix = chosen.prefix if chosen.prefix.endswith("/") else chosen.prefix.rpartition("/")[0] + "/"
+        prefix = chosen.prefix.rpartition("/")[0] + "/" if chosen.single else chosen.prefix
         while True:
             try:
-                page = await self._store.page(prefix, start=start, revision=revision, limit=(limit or 1_000) + 1)
+                page = await self._store.page(prefix, start=start, revision=revision, limit=limit or 1_000)
             except Compacted as error:
                 if start:
                     raise expired(CONTINUE_EXPIRED) from error
@@ -175,14 +190,13 @@ class Reader:
             except FutureRevision as error:
                 raise too_large_revision(revision, self._feed.revision) from error
             entries = [resource.from_pair(pair) for pair in page.pairs]
-            for position, entry in enumerate(entries):
+            for position, entry in enumerate(entries, start=1):
                 if not entry.key.startswith(chosen.prefix) or (predicate is not None and not predicate(entry)):
                     continue
-                if limit and len(picked) == limit:
-                    token = encode_continue(revision, picked[-1].key[len(resource.prefix) :])
-                    left = None if chosen.selective else page.count - position
-                    return ListPage(revision, picked, token, left)
                 picked.append(entry)
+                if len(picked) == limit:
+                    left = 0 if chosen.single else page.count - position
+                    return self._page(resource, chosen, revision, picked, left=left)
             if not page.more:
                 return ListPage(revision, picked)
             start = entries[-1].key + "\0"
@@ -284,7 +298,7 @@ class Reader:
 
     def _filter(self, resource: Resource, selection: Selection) -> _Filter:
         labels, fields = parse_selectors(selection)
-        resource.check_fields(fields)
+        fields = resource.resolve_fields(fields)
         prefix = resource.range_prefix(selection.namespace)
         index: IndexKey = (
             ("namespace", selection.namespace) if resource.namespaced and selection.namespace else ("", "")
@@ -335,11 +349,7 @@ def parse_selectors(selection: Selection) -> tuple[LabelSelector, FieldSelector]
         labels = parse_label_selector(selection.label_selector)
     except ValueError as error:
         raise bad_request(str(error)) from error
-    try:
-        fields = parse_field_selector(selection.field_selector)
-    except ValueError as error:
-        raise bad_request(str(error)) from error
-    return labels, fields
+    return labels, parse(selection.field_selector)
 
 
 def parse_revision(text: str) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 from services.apiserver import strategy
 from services.apiserver.cache.entry import Entry, Framer, ProtoFramer
-from services.apiserver.cache.fields import check, extractor, matcher
+from services.apiserver.cache.fields import extractor, matcher, resolve
 from services.apiserver.cache.hub import CacheHub
 from services.apiserver.cache.resource import ResourceCache
 from services.apiserver.patch.apply import type_of
@@ -105,9 +105,9 @@ class Resource:
     def check_request(self, verb: str, namespace: str, name: str, subresource: str) -> None:
         """Raises StatusError for what cannot be asked of the resource as a whole."""
 
-    def check_fields(self, selector: FieldSelector) -> None:
-        """Raises BadRequest for a field that cannot be selected on."""
-        check(selector, self.info.api_version, self.name)
+    def resolve_fields(self, selector: FieldSelector) -> FieldSelector:
+        """The selector by the stored object's fields. Raises BadRequest for a field that cannot be selected on."""
+        return resolve(selector, self.info.api_version, self.name)
 
     def field_test(self, selector: FieldSelector) -> Callable[[Entry], bool]:
         return matcher(selector, self.extract)

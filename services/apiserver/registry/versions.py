@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from services.apiserver.cache import fields
 from services.apiserver.cache.changes import WatchEvent
 from services.apiserver.cache.entry import Entry, ProtoFramer
 from tillerman.api import codec
@@ -31,7 +32,6 @@ class View:
     to_storage: Convert
     from_storage: Convert
     framer: ProtoFramer
-    fields: dict[str, str]
 
     def entry(self, entry: Entry) -> Entry:
         message = self.from_storage(entry.message())
@@ -42,10 +42,8 @@ class View:
         return WatchEvent(event.type, self.entry(event.entry))
 
     def field_selector(self, text: str) -> str:
-        """The selector with the stored form's names of the fields."""
-        for served, stored in self.fields.items():
-            text = text.replace(served, stored)
-        return text
+        """The selector with the stored form's names of the fields. Raises BadRequest."""
+        return str(fields.resolve(fields.parse(text), self.info.api_version, self.info.resource))
 
 
 def views() -> dict[tuple[str, str], View]:
@@ -60,7 +58,6 @@ def views() -> dict[tuple[str, str], View]:
             "v1",
             event_to_core,
             event_from_core,
-            {"regarding.": "involvedObject.", "reportingController": "reportingComponent"},
         ),
     }
 
@@ -71,11 +68,10 @@ def _view(
     stored: str,
     to_storage: Convert,
     from_storage: Convert,
-    fields: dict[str, str] | None = None,
 ) -> View:
     info = SCHEME.by_resource(served, resource)
     framer = ProtoFramer(info.message, info.type_url, info.api_version, info.kind)
-    return View(info, (stored, resource), to_storage, from_storage, framer, fields or {})
+    return View(info, (stored, resource), to_storage, from_storage, framer)
 
 
 # -- events ------------------------------------------------------------------------------------------------------------

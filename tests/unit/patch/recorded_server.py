@@ -5,13 +5,13 @@ Only what those two need: no admission but the few effects that show in the reco
 
 from __future__ import annotations
 
-import gzip
 import itertools
 import json
 import re
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
+
+from golden import ANY
 
 from services.apiserver import patch as patches
 from services.apiserver import strategy
@@ -20,15 +20,7 @@ from tillerman.api.quantity import parse_quantity
 from tillerman.api.scheme import SCHEME, ResourceInfo
 from tillerman.api.status import StatusError
 
-FIXTURES = Path(__file__).parents[2] / "fixtures" / "golden"
-ANY = "<any>"
 TIME = "2026-01-01T00:00:00Z"
-
-
-def load(name: str) -> list[dict[str, Any]]:
-    """The recorded cases of one sort."""
-    cases: list[dict[str, Any]] = json.loads(gzip.decompress((FIXTURES / f"{name}.json.gz").read_bytes()))
-    return cases
 
 
 def differences(recorded: Any, got: Any, path: str = "") -> list[str]:
@@ -259,9 +251,13 @@ def judge(recorded_code: int, recorded: Any, code: int, got: dict[str, Any]) -> 
         return [f"code {code} ({got.get('message')}), recorded {recorded_code}"]
     if code < 400:
         return differences(recorded, got) if recorded else []
-    causes = {(c["field"], c["reason"]) for c in (got.get("details") or {}).get("causes", [])}
-    expected = {tuple(pair) for pair in recorded["causes"]}
+    causes, expected = causes_of(got), causes_of(recorded)
     return [] if causes == expected else [f"causes {sorted(causes)}, recorded {sorted(expected)}"]
+
+
+def causes_of(refusal: dict[str, Any]) -> set[tuple[str, str]]:
+    causes = (refusal.get("details") or {}).get("causes") or []
+    return {(cause.get("field", ""), cause["reason"]) for cause in causes}
 
 
 def query_of(text: str | None) -> dict[str, str]:
