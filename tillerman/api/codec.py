@@ -7,10 +7,11 @@ import orjson
 from google.protobuf.message import Message
 
 from tillerman.api.json_forms import Mismatch
+from tillerman.api.json_syntax import syntax_error
 from tillerman.api.plans import plan_of
 from tillerman.api.scheme import SCHEME
 
-__all__ = ["DecodeError", "from_dict", "from_json", "load_json_checked", "to_dict", "to_json"]
+__all__ = ["DecodeError", "from_dict", "from_json", "json_type", "load_json_checked", "to_dict", "to_json"]
 
 
 class DecodeError(ValueError):
@@ -119,7 +120,7 @@ def load_json_checked(data: bytes) -> tuple[Any, list[str]]:
         orjson.loads(data)
         parsed = json.loads(data, object_pairs_hook=_object)
     except (ValueError, RecursionError) as e:
-        raise DecodeError([f"couldn't get version/kind; json parse error: {e}"]) from None
+        raise DecodeError([f"couldn't get version/kind; json parse error: {syntax_error(data) or e}"]) from None
     paths: list[str] = []
     return _plain(parsed, "", paths), paths
 
@@ -139,12 +140,12 @@ def _loads(data: bytes) -> Any:
     try:
         return orjson.loads(data)
     except ValueError as e:
-        raise DecodeError([f"couldn't get version/kind; json parse error: {e}"]) from None
+        raise DecodeError([f"couldn't get version/kind; json parse error: {syntax_error(data) or e}"]) from None
 
 
 def _type_of(data: Any) -> type[Message]:
     if type(data) is not dict:
-        raise DecodeError([f"json: cannot unmarshal {_json_type(data)} into Go value of type runtime.TypeMeta"])
+        raise DecodeError([f"json: cannot unmarshal {json_type(data)} into Go value of type runtime.TypeMeta"])
     kind, api_version = data.get("kind"), data.get("apiVersion")
     if type(kind) is not str or not kind:
         raise DecodeError([f"Object 'Kind' is missing in '{json.dumps(data)[:200]}'"])
@@ -156,7 +157,8 @@ def _type_of(data: Any) -> type[Message]:
         raise DecodeError([str(e)]) from None
 
 
-def _json_type(value: Any) -> str:
+def json_type(value: Any) -> str:
+    """What Go calls a JSON value."""
     if isinstance(value, bool):
         return "bool"
     if isinstance(value, (int, float)):
@@ -177,7 +179,7 @@ def _describe(error: Mismatch) -> str:
     steps = list(reversed(error.steps))
     if error.reason:
         return f"{_place(steps)}: {error.reason}"
-    shown = _json_type(error.value)
+    shown = json_type(error.value)
     if shown == "number" and error.go_type.startswith(("int", "uint")):
         shown = f"number {error.value}"
     if not steps:

@@ -18,6 +18,9 @@ except ImportError:  # PyYAML built without libyaml
 class _ManifestLoader(_Loader):
     """YAML as Kubernetes reads it: JSON's types only (no dates), string keys, and no key twice."""
 
+    # Where keys that stand twice are told instead of refused; the last one counts then.
+    repeated: list[str] | None = None
+
 
 _ManifestLoader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
@@ -39,8 +42,10 @@ def _mapping(loader: _ManifestLoader, node: yaml.MappingNode) -> dict[str, Any]:
         elif not isinstance(key, str):
             raise yaml.constructor.ConstructorError(None, None, "a mapping key must be a string", key_node.start_mark)
         if key in out:
-            line = key_node.start_mark.line + 1
-            raise DecodeError([f'error converting YAML to JSON: yaml: line {line}: key "{key}" already set in map'])
+            fault = f'line {key_node.start_mark.line + 1}: key "{key}" already set in map'
+            if loader.repeated is None:
+                raise DecodeError([f"error converting YAML to JSON: yaml: {fault}"])
+            loader.repeated.append(fault)
         out[key] = loader.construct_object(value_node, deep=True)
     return out
 
@@ -73,13 +78,24 @@ def load_documents(text: str) -> list[dict[str, Any]]:
     return out
 
 
-def parse_document(text: bytes) -> Any:
-    """One YAML or JSON document as JSON values, whatever it is. Raises DecodeError."""
+def parse_document(text: bytes) -> tuple[Any, str]:
+    """(one YAML or JSON document as JSON values, whatever it is; what is wrong with keys that stand twice, or "").
+
+    Raises DecodeError.
+    """
     try:
-        return yaml.load(text, Loader=_ManifestLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as e:
-        reason = _one_line(e) if isinstance(e, yaml.YAMLError) else str(e)
-        raise DecodeError([f"error converting YAML to JSON: {reason}"]) from None
+        loader = _ManifestLoader(text)
+        loader.repeated = []
+        try:
+            document = loader.get_single_data()
+        finally:
+            loader.dispose()
+    except yaml.YAMLError as e:
+        raise DecodeError([_in_go(e)]) from None
+    except (UnicodeDecodeError, RecursionError) as e:
+        raise DecodeError([f"yaml: {e}"]) from None
+    faults = "".join(f"\n  {fault}" for fault in loader.repeated)
+    return document, f"yaml: unmarshal errors:{faults}" if faults else ""
 
 
 def _load_yaml(text: str) -> list[Any]:
@@ -93,6 +109,16 @@ def _one_line(error: yaml.YAMLError) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         return f"yaml: line {error.problem_mark.line + 1}: {error.problem}"
     return f"yaml: {' '.join(str(error).split())}"
+
+
+def _in_go(error: yaml.YAMLError) -> str:
+    """The fault as Kubernetes' YAML library tells it, which counts lines from 0 and leaves that one out."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return _one_line(error)
+    line = (error.context_mark.line if error.context_mark is not None else 0) or error.problem_mark.line
+    if line and isinstance(error, yaml.scanner.ScannerError):
+        line += 1
+    return f"yaml: line {line}: {error.problem}" if line else f"yaml: {error.problem}"
 
 
 def _flatten(document: Any) -> list[dict[str, Any]]:

@@ -248,6 +248,13 @@ class Scheme:
             raise LookupError(f'no kind "{kind}" is registered for version "{api_version}"')
         return _message_type(holder, kind)
 
+    def has_kind(self, api_version: str, kind: str) -> bool:
+        try:
+            self.message_type(api_version, kind)
+        except LookupError:
+            return False
+        return True
+
     def message_by_name(self, full_name: str) -> type[Message]:
         """The message type of a full proto name that has an envelope ("k8s.io.api.core.v1.Pod")."""
         self.kind_of_name(full_name)

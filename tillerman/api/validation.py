@@ -35,7 +35,8 @@ def max_length(limit: int) -> str:
 
 
 def _regex_error(message: str, pattern: str, *examples: str) -> str:
-    quoted = "', or '".join(examples)
+    # Kubernetes joins them so, with a space too many.
+    quoted = "',  or '".join(examples)
     return f"{message} (e.g. '{quoted}', regex used for validation is '{pattern}')"
 
 

@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 
 from services.apiserver.registry.catalog import Catalog
 from services.apiserver.registry.context import Context, User
+from services.apiserver.registry.managed import begins_record, track_body
 from services.apiserver.registry.reading import Reader
 from services.apiserver.registry.registry import BaseSubresource, Target
 from services.apiserver.registry.resource import Resource
@@ -178,6 +179,8 @@ class TokenRequest(BaseSubresource):
             spec.audiences.append(self._keys.issuer)
         if not spec.HasField("expirationSeconds"):
             spec.expirationSeconds = DEFAULT_SECONDS
+        if begins_record(context):
+            track_body(body, context)
         causes = []
         path = "spec.expirationSeconds"
         if spec.expirationSeconds < MIN_SECONDS:

@@ -5,6 +5,7 @@ Works on JSON forms. The caller decodes, defaults and validates what comes out.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -12,11 +13,14 @@ from services.apiserver.patch.errors import malformed
 from services.apiserver.patch.field_paths import EMPTY, FieldSet, shown, with_named_parents
 from services.apiserver.patch.field_types import DEDUCED, FieldType, message_type
 from services.apiserver.patch.managers import APPLY, STRIPPED, UPDATE, Manager, Managers, Owned
-from services.apiserver.patch.typed import TypingError, check, compare, fields_of, merge, remove
+from services.apiserver.patch.typed import Difference, TypingError, check, compare, fields_of, merge, remove
 from tillerman.api import codec
 from tillerman.api.manifest import parse_document
 from tillerman.api.scheme import SCHEME
 from tillerman.api.status import Cause, StatusError, make
+
+# The object (before, after) in another version of its kind; None for a version that it doesn't have.
+InVersion = Callable[[str], tuple[dict[str, Any] | None, dict[str, Any]] | None]
 
 BEFORE_FIRST_APPLY = "before-first-apply"
 
@@ -24,7 +28,7 @@ BEFORE_FIRST_APPLY = "before-first-apply"
 def type_of(api_version: str, kind: str) -> FieldType:
     """The built-in kind's type; deduced for a kind that is not ours (custom resources pass their own)."""
     try:
-        return message_type(SCHEME.by_kind(api_version, kind).message.DESCRIPTOR)
+        return message_type(SCHEME.message_type(api_version, kind).DESCRIPTOR)
     except LookupError:
         return DEDUCED
 
@@ -33,24 +37,25 @@ def type_of(api_version: str, kind: str) -> FieldType:
 def empty_object(api_version: str, kind: str) -> dict[str, Any]:
     """What Go encodes of an object with nothing set: creating means changing from this. Shared: never change it."""
     try:
-        message = SCHEME.by_kind(api_version, kind).message
+        message = SCHEME.message_type(api_version, kind)
     except LookupError:
         return {}
     return codec.to_dict(message())
 
 
-def parse_applied(patch: bytes) -> dict[str, Any]:
-    """The object of an apply patch (YAML or JSON). Raises BadRequest."""
+def parse_applied(patch: bytes) -> tuple[dict[str, Any], str]:
+    """(the object of an apply patch (YAML or JSON), what is wrong with keys that stand twice). Raises BadRequest."""
     prefix = "error decoding YAML: "
     try:
-        parsed = parse_document(patch)
+        parsed, repeated = parse_document(patch)
     except codec.DecodeError as error:
-        raise malformed(prefix + str(error)) from error
+        raise malformed(f"{prefix}error converting YAML to JSON: {error}") from error
+    if parsed is None:
+        parsed = {}
     if not isinstance(parsed, dict):
-        kind = "array" if isinstance(parsed, list) else "string" if isinstance(parsed, str) else "number"
-        detail = f"json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}"
+        detail = f"json: cannot unmarshal {codec.json_type(parsed)} into Go value of type map[string]interface {{}}"
         raise malformed(f"{prefix}error unmarshaling JSON: while decoding JSON: {detail}")
-    return parsed
+    return parsed, f"error converting YAML to JSON: {repeated}" if repeated else ""
 
 
 def apply(
@@ -69,7 +74,7 @@ def apply(
     Fields the manager applied before and leaves out now go, unless somebody else owns them. `time` is RFC 3339.
     Raises BadRequest (not an object of this type) or Conflict (others own fields set differently, and not `force`).
     """
-    _check_identity(applied, api_version)
+    _check_identity(applied, api_version, kind)
     types = types or type_of(api_version, kind)
     try:
         check(applied, types)
@@ -86,7 +91,7 @@ def apply(
     wanted = merge(before, {k: v for k, v in applied.items() if v is not None}, types)
     wanted = _prune(wanted, types, previous, updated)
     difference = compare(before, wanted, types)
-    conflicts = _conflicts(updated, difference.modified | difference.added, who)
+    conflicts = _conflicts(updated, difference.set, who)
     if conflicts and not force:
         raise _refusal(conflicts)
     for other, fields in conflicts.items():
@@ -108,9 +113,11 @@ def track_update(
     api_version: str,
     kind: str,
     types: FieldType | None = None,
+    in_version: InVersion | None = None,
 ) -> list[dict[str, Any]]:
     """metadata.managedFields after a create (old is None), update or patch that is not an apply.
 
+    `in_version` shows the write to managers that know the object in another version.
     What the write changed is now the manager's alone. An object whose record is empty stays without one; a client may
     empty it by writing `[{}]` or `[]`.
     """
@@ -127,8 +134,23 @@ def track_update(
     if old is not None and not managers.entries:
         return []
     before = _without_record(old if old is not None else empty_object(api_version, kind))
-    _record(managers, Manager.of(manager, UPDATE, api_version), before, _without_record(new), types, api_version, time)
+    who = Manager.of(manager, UPDATE, api_version)
+    _record(
+        managers, who, before, _without_record(new), types, api_version, time, _changes_by_version(in_version, kind)
+    )
     return managers.encoded()
+
+
+def _changes_by_version(in_version: InVersion | None, kind: str) -> Callable[[str], Difference | None]:
+    @cache
+    def changes(api_version: str) -> Difference | None:
+        forms = in_version(api_version) if in_version is not None else None
+        if forms is None:
+            return None
+        before = forms[0] if forms[0] is not None else empty_object(api_version, kind)
+        return compare(_without_record(before), _without_record(forms[1]), type_of(api_version, kind))
+
+    return changes
 
 
 def _record(
@@ -139,13 +161,15 @@ def _record(
     types: FieldType,
     api_version: str,
     time: str,
+    elsewhere: Callable[[str], Difference | None] = lambda _version: None,
 ) -> None:
     difference = compare(before, after, types)
-    taken = (difference.modified | difference.added) - STRIPPED
-    changed = taken | difference.removed
+    taken = difference.set - STRIPPED
     for owned in managers.entries.values():
-        if changed:
-            owned.fields = owned.fields - changed
+        seen = None if owned.api_version == api_version else elsewhere(owned.api_version)
+        seen = seen or difference
+        if not seen.empty:
+            owned.fields -= seen.set | seen.removed
     if taken:
         known = managers.entries.get(who)
         kept = known.fields if known is not None else EMPTY
@@ -154,7 +178,7 @@ def _record(
     managers.limit_updaters()
 
 
-def _check_identity(applied: dict[str, Any], api_version: str) -> None:
+def _check_identity(applied: dict[str, Any], api_version: str, kind: str) -> None:
     if (applied.get("metadata") or {}).get("managedFields") is not None:
         raise malformed("metadata.managedFields must be nil")
     given = applied.get("apiVersion") or ""
@@ -162,8 +186,13 @@ def _check_identity(applied: dict[str, Any], api_version: str) -> None:
         raise malformed(
             f"Incorrect version specified in apply patch. Specified patch version: {given}, expected: {api_version}"
         )
-    if not applied.get("kind"):
-        raise malformed("failed to create typed patch object: no corresponding type for the object: kind is missing")
+    if applied.get("kind") != kind:
+        found = (
+            f"{given}, Kind={applied.get('kind') or ''}"
+            if "/" in given
+            else f"/{given}, Kind={applied.get('kind') or ''}"
+        )
+        raise malformed(f"failed to create typed patch object: no corresponding type for {found}")
 
 
 def _managers(

@@ -9,7 +9,7 @@ import orjson
 from services.apiserver.patch import json_patch, merge_patch
 from services.apiserver.patch.errors import malformed
 from services.apiserver.patch.strategic import strategic_merge
-from tillerman.api.scheme import ResourceInfo
+from tillerman.api.json_syntax import syntax_error
 from tillerman.api.status import unsupported_media_type
 
 JSON_PATCH = "application/json-patch+json"
@@ -20,21 +20,23 @@ APPLY_PATCH = "application/apply-patch+yaml"
 _SHORT = {"json": JSON_PATCH, "merge": MERGE_PATCH, "strategic": STRATEGIC_MERGE_PATCH, "apply": APPLY_PATCH}
 
 
-def apply_patch(patch_type: str, current: dict[str, Any], patch: bytes, info: ResourceInfo | None) -> dict[str, Any]:
+def apply_patch(patch_type: str, current: dict[str, Any], patch: bytes, types: Any) -> dict[str, Any]:
     """The patched object in JSON form; `current` is left alone.
 
-    patch_type is a media type or its short name (json, merge, strategic). info is None for custom resources, whose
-    lists have no merge keys: they take no strategic patch. Raises StatusError.
+    patch_type is a media type or its short name (json, merge, strategic). types is the descriptor of the object's
+    message; None for custom resources, whose lists have no merge keys: they take no strategic patch.
+
+    Raises StatusError.
     """
     kind = _SHORT.get(patch_type, patch_type.partition(";")[0].strip())
     if kind == JSON_PATCH:
         return json_patch.apply(current, parse(patch))
     if kind == MERGE_PATCH:
         return merge_patch.apply(current, parse(patch, whole="Invalid JSON Patch"))
-    if kind == STRATEGIC_MERGE_PATCH and info is not None:
-        return strategic_merge(current, parse(patch), info.message.DESCRIPTOR)
+    if kind == STRATEGIC_MERGE_PATCH and types is not None:
+        return strategic_merge(current, parse(patch), types)
     allowed = [JSON_PATCH, MERGE_PATCH, APPLY_PATCH]
-    if info is not None:
+    if types is not None:
         allowed.insert(2, STRATEGIC_MERGE_PATCH)
     raise unsupported_media_type(allowed)
 
@@ -44,5 +46,4 @@ def parse(patch: bytes, *, whole: str = "") -> Any:
     try:
         return orjson.loads(patch)
     except orjson.JSONDecodeError as error:
-        short = "unexpected end of JSON input" if error.pos >= len(patch.strip()) else str(error)
-        raise malformed(whole or short) from error
+        raise malformed(whole or syntax_error(patch) or str(error)) from error

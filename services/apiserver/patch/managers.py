@@ -113,12 +113,15 @@ class Managers:
 
     def limit_updaters(self) -> None:
         """Beyond ten updaters, the oldest are remembered only as ancient changes."""
-        updaters = sorted((o.time, m.name, m) for m, o in self.entries.items() if m.operation == UPDATE)
+        updaters = sorted(
+            (m for m in self.entries if m.operation == UPDATE),
+            key=lambda m: (self.entries[m].time, m.name, m.api_version),
+        )
         surplus = updaters[: len(updaters) - _MAX_UPDATERS] if len(updaters) > _MAX_UPDATERS else []
         if not surplus:
             return
         # One more goes, to make room for the entry they are gathered in.
-        for _, _, manager in updaters[: len(surplus) + 1]:
+        for manager in updaters[: len(surplus) + 1]:
             owned = self.entries.pop(manager)
             ancient = Manager(_ANCIENT, UPDATE, owned.api_version)
             known = self.entries.setdefault(ancient, Owned(EMPTY, owned.api_version, owned.time))

@@ -135,6 +135,11 @@ class Difference:
     removed: FieldSet
 
     @property
+    def set(self) -> FieldSet:
+        """What was given a value."""
+        return self.added | self.modified
+
+    @property
     def empty(self) -> bool:
         return not (self.added or self.modified or self.removed)
 

@@ -10,7 +10,7 @@ from services.apiserver.crd.definition import Definition
 from services.apiserver.crd.resource import CustomResource
 from services.apiserver.crd.served import ServedCustoms
 from services.apiserver.registry.resource import Resource
-from services.apiserver.registry.versions import views
+from services.apiserver.registry.versions import VIEWS
 from tillerman.api.scheme import SCHEME, ResourceInfo
 from tillerman.api.status import no_such_path
 
@@ -21,7 +21,6 @@ class Catalog:
     """Resources are made when they are first asked for, so that a start imports no API group that nobody uses."""
 
     def __init__(self, hub: CacheHub) -> None:
-        self._views = views()
         self.hub = hub
         self._infos: dict[tuple[str, str], ResourceInfo] = {
             (info.api_version, info.resource): info for info in SCHEME.resources(also_served=True)
@@ -44,7 +43,7 @@ class Catalog:
             if custom is None:
                 raise no_such_path()
             return custom
-        if info.etcd_prefix is None or (api_version, resource) in self._views:
+        if info.etcd_prefix is None or (api_version, resource) in VIEWS:
             raise no_such_path()
         found = self._made[api_version, resource] = Resource(info, self.hub)
         return found

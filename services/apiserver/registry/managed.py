@@ -14,8 +14,10 @@ from services.apiserver import patch as patches
 from services.apiserver import strategy
 from services.apiserver.registry.context import Context
 from services.apiserver.registry.resource import Resource
+from services.apiserver.registry.versions import VIEWS, form
 from services.apiserver.strategy.alike import Alike
 from tillerman.api import codec, times
+from tillerman.api.scheme import SCHEME
 from tillerman.pb.k8s import meta_v1_pb2
 
 # What a manager owns of a new object whose likes have been created before.
@@ -49,18 +51,41 @@ def track(resource: Resource, new: Any, old: Any | None, context: Context) -> No
         entry.time.CopyFrom(times.now())
         return
     info = resource.info
+    view = VIEWS.get(context.asked) if context.asked is not None else None
+    wrote_as = view.info.api_version if view is not None else info.api_version
+
+    def in_version(api_version: str) -> tuple[dict[str, Any] | None, dict[str, Any]] | None:
+        after = form(resource, new, api_version)
+        return None if after is None else (None if old is None else form(resource, old, api_version), after)
+
+    own = in_version(wrote_as)
+    assert own is not None
     entries = patches.track_update(
-        None if old is None else resource.to_dict(old),
-        resource.to_dict(new),
+        *own,
         manager=manager,
         time=times.rfc3339(times.now()),
-        api_version=info.api_version,
+        api_version=wrote_as,
         kind=info.kind,
-        types=resource.field_types,
+        types=resource.field_types if view is None else None,
+        in_version=in_version,
     )
     put_record(new, entries)
     if alike is not None and len(new.metadata.managedFields) == 1:
         _OWNED.remember((manager, *alike), new.metadata.managedFields[0].SerializeToString())
+
+
+def track_body(body: Any, context: Context) -> None:
+    """The record of an object that is answered and not stored (a TokenRequest), in place."""
+    api_version, kind = SCHEME.kind_of(body)
+    entries = patches.track_update(
+        None,
+        codec.to_dict(body),
+        manager=manager_of(context),
+        time=times.rfc3339(times.now()),
+        api_version=api_version,
+        kind=kind,
+    )
+    put_record(body, entries)
 
 
 def put_record(obj: Any, entries: list[dict[str, Any]]) -> None:

@@ -10,9 +10,9 @@ from services.apiserver.registry.decoding import decode
 from services.apiserver.registry.managed import manager_of
 from services.apiserver.registry.resource import Resource
 from services.apiserver.registry.versions import View
-from services.apiserver.registry.writing import Writer, Written
+from services.apiserver.registry.writing import Writer, Written, check_identity
 from tillerman.api import codec, times
-from tillerman.api.status import StatusError, conflict, invalid, is_not_found, required
+from tillerman.api.status import StatusError, bad_request, conflict, invalid, is_not_found, required
 
 ATTEMPTS = 5
 
@@ -43,9 +43,11 @@ class Patcher:
 
         async def change(old: Any) -> Any:
             current = _form(resource, old, view)
-            patched = patches.apply_patch(patch_type, current, patch, None if resource.custom else info)
+            patched = patches.apply_patch(
+                patch_type, current, patch, None if resource.custom else info.message.DESCRIPTOR
+            )
             check_version(resource, name, patched, current)
-            return self._decoded(resource, patched, context, view)
+            return self._named(resource, namespace, name, patched, context, view)
 
         return await self._writer.modify(resource, namespace, name, change, context, subresource)
 
@@ -62,7 +64,11 @@ class Patcher:
         """Creates the object when there is none; nobody else's fields are taken unless forced."""
         if not context.field_manager:
             raise invalid("PatchOptions.meta.k8s.io", "", [required("fieldManager", "is required for apply patch")])
-        applied = patches.parse_applied(patch)
+        applied, repeated = patches.parse_applied(patch)
+        if repeated and context.field_validation == "Strict":
+            raise bad_request(f"error strict decoding YAML: {repeated}")
+        if repeated and context.field_validation == "Warn":
+            context.warnings.append(repeated)
         info = view.info if view is not None else resource.info
 
         def merged(live: dict[str, Any] | None) -> dict[str, Any]:
@@ -81,7 +87,7 @@ class Patcher:
             current = _form(resource, old, view)
             wanted = merged(current)
             check_version(resource, name, applied, current)
-            return self._decoded(resource, wanted, context, view)
+            return self._named(resource, namespace, name, wanted, context, view)
 
         for _ in range(ATTEMPTS):
             try:
@@ -90,12 +96,30 @@ class Patcher:
                 if not is_not_found(error) or subresource or error.status.details.name != name:
                     raise
             fresh = self._decoded(resource, merged(None), context, view)
+            if fresh.metadata.uid:
+                uid = fresh.metadata.uid
+                detail = f"uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+                raise conflict(resource.name, name, resource.group, detail)
             try:
                 return await self._writer.create(resource, namespace, fresh, context, name, track=False)
             except StatusError as error:
                 if error.reason != "AlreadyExists":
                     raise
         raise conflict(resource.name, name, resource.group)
+
+    def _named(
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        content: dict[str, Any],
+        context: Context,
+        view: View | None,
+    ) -> Any:
+        """The patched object; a patch cannot give it another name. Raises BadRequest."""
+        decoded = self._decoded(resource, content, context, view)
+        check_identity(resource, decoded, namespace, name)
+        return decoded
 
     def _decoded(self, resource: Resource, content: dict[str, Any], context: Context, view: View | None) -> Any:
         if view is None:

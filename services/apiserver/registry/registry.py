@@ -23,7 +23,7 @@ from services.apiserver.registry.deletion import Deleted, Deleter
 from services.apiserver.registry.patching import Patcher
 from services.apiserver.registry.reading import ListOptions, ListPage, Reader, Selection, WatchOptions
 from services.apiserver.registry.resource import Resource
-from services.apiserver.registry.versions import views
+from services.apiserver.registry.versions import VIEWS
 from services.apiserver.registry.writing import Writer, Written
 from services.apiserver.storage.errors import NoSpace, RequestTooLarge, StorageError, StorageUnavailable
 from tillerman.api.scheme import SCHEME
@@ -138,8 +138,6 @@ def status_of(error: StorageError) -> StatusError:
         return make(507, "InsufficientStorage", str(error))
     return internal(str(error))
 
-
-VIEWS = views()
 
 # Subresources through which the object itself is written.
 OF_OBJECT = frozenset({"status", "approval", "ephemeralcontainers", "resize"})

@@ -15,6 +15,7 @@ from services.apiserver.patch.field_types import FieldType
 from services.apiserver.registry import scale
 from services.apiserver.registry.context import Context
 from services.apiserver.registry.decoding import decode
+from services.apiserver.strategy.equality import semantically_equal
 from tillerman.api import codec, envelope
 from tillerman.api.scheme import ResourceInfo
 from tillerman.api.selectors import FieldSelector
@@ -129,6 +130,10 @@ class Resource:
     def from_dict(self, content: dict[str, Any]) -> Any:
         """The object of a JSON form. Raises codec.DecodeError."""
         return codec.from_dict(content, self.info.message)
+
+    def same(self, new: Any, old: Any) -> bool:
+        """Whether there is nothing to write."""
+        return semantically_equal(new, old)
 
     def patched(self, content: dict[str, Any], context: Context) -> Any:
         """The object of a patched JSON form. Raises Invalid, BadRequest; fills ``context.warnings``."""

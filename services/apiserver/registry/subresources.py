@@ -6,9 +6,11 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from services.apiserver import patch as patches
 from services.apiserver.admission.chain import UPDATE, Attributes, Chain
-from services.apiserver.patch.dispatch import apply_patch
 from services.apiserver.registry.context import Context
+from services.apiserver.registry.decoding import decode
+from services.apiserver.registry.managed import manager_of
 from services.apiserver.registry.reading import Reader
 from services.apiserver.registry.registry import BaseSubresource, Target
 from services.apiserver.registry.resource import Resource
@@ -129,12 +131,8 @@ class Scale(BaseSubresource):
         self, resource: Resource, target: Target, patch_type: str, patch: bytes, context: Context
     ) -> Message:
         def patched(obj: Any) -> Any:
-            current = resource.scale_of(obj)
-            content = apply_patch(patch_type, codec.to_dict(current), patch, None if resource.custom else resource.info)
-            try:
-                return codec.from_dict(content, autoscaling_v1_pb2.Scale)
-            except codec.DecodeError as error:
-                raise bad_request(str(error)) from error
+            content = _patched(resource, codec.to_dict(resource.scale_of(obj)), patch_type, patch, context)
+            return decode(autoscaling_v1_pb2.Scale, content, context)
 
         return await self._set(resource, target, context, patched)
 
@@ -158,5 +156,26 @@ class Scale(BaseSubresource):
             resource.set_replicas(obj, body.spec.replicas)
             return obj
 
-        written = await self._writer.modify(resource, target.namespace, target.name, scale, context, admitted=True)
+        # A scale has no record of who set what, nor does it change its object's.
+        written = await self._writer.modify(
+            resource, target.namespace, target.name, scale, context, track=False, admitted=True
+        )
         return resource.scale_of(await resource.load(written.entry))
+
+
+def _patched(
+    resource: Resource, current: dict[str, Any], patch_type: str, patch: bytes, context: Context
+) -> dict[str, Any]:
+    if patch_type != patches.APPLY_PATCH:
+        types = None if resource.custom else autoscaling_v1_pb2.Scale.DESCRIPTOR
+        return patches.apply_patch(patch_type, current, patch, types)
+    applied, _ = patches.parse_applied(patch)
+    return patches.apply(
+        current,
+        applied,
+        api_version="autoscaling/v1",
+        kind="Scale",
+        manager=manager_of(context),
+        time=times.rfc3339(times.now()),
+        force=context.force,
+    )

@@ -17,9 +17,9 @@ from services.apiserver.cache.entry import Entry
 from services.apiserver.registry.context import Context
 from services.apiserver.registry.deletion import Deleted
 from services.apiserver.registry.reading import ListOptions, ListPage, WatchOptions
-from services.apiserver.registry.registry import VIEWS, Registry, Target
+from services.apiserver.registry.registry import Registry, Target
 from services.apiserver.registry.resource import Resource
-from services.apiserver.registry.versions import View
+from services.apiserver.registry.versions import VIEWS, View
 from services.apiserver.registry.writing import Written
 from tillerman.pb.k8s import meta_v1_pb2
 

@@ -9,14 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
 from services.apiserver.cache import fields
 from services.apiserver.cache.changes import WatchEvent
 from services.apiserver.cache.entry import Entry, ProtoFramer
+from services.apiserver.registry import autoscalers
+from services.apiserver.registry.context import Context
+from services.apiserver.registry.resource import Resource
 from tillerman.api import codec
 from tillerman.api.scheme import SCHEME, ResourceInfo
-from tillerman.pb.k8s import autoscaling_v1_pb2, autoscaling_v2_pb2, core_v1_pb2, events_v1_pb2
+from tillerman.pb.k8s import core_v1_pb2, events_v1_pb2
 
 Convert = Callable[[Any], Any]
 
@@ -32,6 +33,8 @@ class View:
     to_storage: Convert
     from_storage: Convert
     framer: ProtoFramer
+    # Objects written in this version are checked in its form, by its own rules.
+    own_rules: bool = False
 
     def entry(self, entry: Entry) -> Entry:
         message = self.from_storage(entry.message())
@@ -46,11 +49,10 @@ class View:
         return str(fields.resolve(fields.parse(text), self.info.api_version, self.info.resource))
 
 
-def views() -> dict[tuple[str, str], View]:
-    """By (api version, resource) as served."""
+def _views() -> dict[tuple[str, str], View]:
     return {
         ("autoscaling/v1", "horizontalpodautoscalers"): _view(
-            "autoscaling/v1", "horizontalpodautoscalers", "autoscaling/v2", hpa_to_v2, hpa_to_v1
+            "autoscaling/v1", "horizontalpodautoscalers", "autoscaling/v2", autoscalers.to_v2, autoscalers.to_v1
         ),
         ("events.k8s.io/v1", "events"): _view(
             "events.k8s.io/v1",
@@ -58,8 +60,26 @@ def views() -> dict[tuple[str, str], View]:
             "v1",
             event_to_core,
             event_from_core,
+            own_rules=True,
         ),
     }
+
+
+def ruled(obj: Any, context: Context) -> Any:
+    """A stored object in the form whose rules it is checked by."""
+    view = VIEWS.get(context.asked) if context.asked is not None else None
+    return view.from_storage(obj) if view is not None and view.own_rules else obj
+
+
+def form(resource: Resource, obj: Any, api_version: str) -> dict[str, Any] | None:
+    """A stored object as JSON of another version of its resource; None for one it is not served in."""
+    info = resource.info
+    if api_version == info.api_version:
+        return resource.to_dict(obj)
+    view = VIEWS.get((api_version, info.resource))
+    if view is None or view.stored != (info.api_version, info.resource):
+        return None
+    return codec.to_dict(view.from_storage(obj))
 
 
 def _view(
@@ -68,10 +88,12 @@ def _view(
     stored: str,
     to_storage: Convert,
     from_storage: Convert,
+    *,
+    own_rules: bool = False,
 ) -> View:
     info = SCHEME.by_resource(served, resource)
     framer = ProtoFramer(info.message, info.type_url, info.api_version, info.kind)
-    return View(info, (stored, resource), to_storage, from_storage, framer)
+    return View(info, (stored, resource), to_storage, from_storage, framer, own_rules)
 
 
 # -- events ------------------------------------------------------------------------------------------------------------
@@ -124,110 +146,5 @@ def event_from_core(event: Any) -> events_v1_pb2.Event:
     return found
 
 
-# -- HorizontalPodAutoscaler -------------------------------------------------------------------------------------------
-
-METRICS = "autoscaling.alpha.kubernetes.io/metrics"
-BEHAVIOR = "autoscaling.alpha.kubernetes.io/behavior"
-CONDITIONS = "autoscaling.alpha.kubernetes.io/conditions"
-CURRENT_METRICS = "autoscaling.alpha.kubernetes.io/current-metrics"
-_HPA_STATUS = ("observedGeneration", "currentReplicas", "desiredReplicas")
-
-
-def hpa_to_v1(hpa: Any) -> autoscaling_v1_pb2.HorizontalPodAutoscaler:
-    """CPU utilization is a field of v1; every other metric, the behavior and the conditions travel in annotations."""
-    found = autoscaling_v1_pb2.HorizontalPodAutoscaler()
-    found.metadata.CopyFrom(hpa.metadata)
-    spec, status = hpa.spec, hpa.status
-    _copy_reference(found.spec.scaleTargetRef, spec.scaleTargetRef)
-    found.spec.maxReplicas = spec.maxReplicas
-    if spec.HasField("minReplicas"):
-        found.spec.minReplicas = spec.minReplicas
-    others = []
-    for metric in spec.metrics:
-        if _is_cpu_utilization(metric) and not found.spec.HasField("targetCPUUtilizationPercentage"):
-            found.spec.targetCPUUtilizationPercentage = metric.resource.target.averageUtilization
-        else:
-            others.append(metric)
-    found.status.SetInParent()
-    for name in _HPA_STATUS:
-        if status.HasField(name):
-            setattr(found.status, name, getattr(status, name))
-    if status.HasField("lastScaleTime"):
-        found.status.lastScaleTime.CopyFrom(status.lastScaleTime)
-    current = []
-    for metric in status.currentMetrics:
-        if metric.type == "Resource" and metric.resource.name == "cpu":
-            if metric.resource.current.HasField("averageUtilization"):
-                found.status.currentCPUUtilizationPercentage = metric.resource.current.averageUtilization
-        else:
-            current.append(metric)
-    _annotate(found, METRICS, [codec.to_dict(m) for m in others])
-    _annotate(found, CURRENT_METRICS, [codec.to_dict(m) for m in current])
-    _annotate(found, CONDITIONS, [codec.to_dict(c) for c in status.conditions])
-    _annotate(found, BEHAVIOR, codec.to_dict(spec.behavior) if spec.HasField("behavior") else None)
-    return found
-
-
-def hpa_to_v2(hpa: Any) -> autoscaling_v2_pb2.HorizontalPodAutoscaler:
-    found = autoscaling_v2_pb2.HorizontalPodAutoscaler()
-    found.metadata.CopyFrom(hpa.metadata)
-    spec, status = hpa.spec, hpa.status
-    _copy_reference(found.spec.scaleTargetRef, spec.scaleTargetRef)
-    found.spec.maxReplicas = spec.maxReplicas
-    if spec.HasField("minReplicas"):
-        found.spec.minReplicas = spec.minReplicas
-    if spec.HasField("targetCPUUtilizationPercentage"):
-        cpu = found.spec.metrics.add(type="Resource").resource
-        cpu.name = "cpu"
-        cpu.target.type = "Utilization"
-        cpu.target.averageUtilization = spec.targetCPUUtilizationPercentage
-    for content in _take(found, METRICS) or []:
-        found.spec.metrics.append(_decoded(content, autoscaling_v2_pb2.MetricSpec))
-    behavior = _take(found, BEHAVIOR)
-    if behavior:
-        found.spec.behavior.CopyFrom(_decoded(behavior, autoscaling_v2_pb2.HorizontalPodAutoscalerBehavior))
-    for name in _HPA_STATUS:
-        if status.HasField(name):
-            setattr(found.status, name, getattr(status, name))
-    if status.HasField("lastScaleTime"):
-        found.status.lastScaleTime.CopyFrom(status.lastScaleTime)
-    if status.HasField("currentCPUUtilizationPercentage"):
-        now = found.status.currentMetrics.add(type="Resource").resource
-        now.name = "cpu"
-        now.current.averageUtilization = status.currentCPUUtilizationPercentage
-    for content in _take(found, CURRENT_METRICS) or []:
-        found.status.currentMetrics.append(_decoded(content, autoscaling_v2_pb2.MetricStatus))
-    for content in _take(found, CONDITIONS) or []:
-        found.status.conditions.append(_decoded(content, autoscaling_v2_pb2.HorizontalPodAutoscalerCondition))
-    return found
-
-
-def _is_cpu_utilization(metric: Any) -> bool:
-    resource = metric.resource
-    return bool(metric.type == "Resource" and resource.name == "cpu" and resource.target.HasField("averageUtilization"))
-
-
-def _copy_reference(target: Any, source: Any) -> None:
-    for name in ("kind", "name", "apiVersion"):
-        if source.HasField(name):
-            setattr(target, name, getattr(source, name))
-
-
-def _annotate(obj: Any, name: str, content: Any) -> None:
-    if content:
-        obj.metadata.annotations[name] = orjson.dumps(content).decode()
-
-
-def _take(obj: Any, name: str) -> Any:
-    """The annotation's JSON, taken out; None when it is missing or not JSON."""
-    if name not in obj.metadata.annotations:
-        return None
-    text = obj.metadata.annotations.pop(name)
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return None
-
-
-def _decoded(content: Any, message: Any) -> Any:
-    return codec.from_dict(content, message)
+# By (api version, resource) as served.
+VIEWS = _views()

@@ -21,6 +21,7 @@ from services.apiserver.registry.context import Context
 from services.apiserver.registry.partial import OWN_RULES, restrict
 from services.apiserver.registry.reading import Reader
 from services.apiserver.registry.resource import Resource
+from services.apiserver.registry.versions import ruled
 from services.apiserver.storage.errors import RequestTooLarge, StorageError
 from services.apiserver.storage.store import Store
 from tillerman.api import times
@@ -102,6 +103,9 @@ class Writer:
         if obj.metadata.resourceVersion:
             raise bad_request("resourceVersion should not be set on objects to be created")
         resource.default(obj)
+        if track:
+            # What admission and the kind's rules add is not the caller's.
+            managed.track(resource, obj, None, context)
         attributes = Attributes(CREATE, resource, namespace, obj.metadata.name, "", obj, None, context)
         await self._admission.admit(attributes)
         obj = attributes.obj
@@ -112,7 +116,7 @@ class Writer:
             if generated:
                 candidate.metadata.name = generate_name(meta.generateName)
             try:
-                return await self._create(attributes, candidate, track)
+                return await self._create(attributes, candidate)
             except StatusError as error:
                 if not generated or error.reason != "AlreadyExists":
                     raise
@@ -126,7 +130,7 @@ class Writer:
             kind=resource.name,
         )
 
-    async def _create(self, attributes: Attributes, obj: Any, track: bool) -> Written:
+    async def _create(self, attributes: Attributes, obj: Any) -> Written:
         resource, namespace, context = attributes.resource, attributes.namespace, attributes.context
         meta = obj.metadata
         meta.uid = str(uuid.uuid4())
@@ -134,9 +138,7 @@ class Writer:
         if resource.namespaced:
             meta.namespace = namespace
         resource.prepare_for_create(obj)
-        if track:
-            managed.track(resource, obj, None, context)
-        if causes := resource.validate_create(obj):
+        if causes := resource.validate_create(ruled(obj, context)):
             raise invalid(resource.group_kind, meta.name or meta.generateName, causes)
         attributes.obj = obj
         await self._admission.validate(attributes)
@@ -171,12 +173,16 @@ class Writer:
         self, resource: Resource, namespace: str, name: str, obj: Any, context: Context, subresource: str = ""
     ) -> Written:
         check_identity(resource, obj, namespace, name)
-        if not subresource and resource.allows_create_on_update(obj):
-            key = resource.key(namespace, name)
-            if not await self._exists(resource, key) and not obj.metadata.resourceVersion and not obj.metadata.uid:
-                return await self.create(resource, namespace, obj, context, name)
+        uid = obj.metadata.uid
+        creates = not subresource and not obj.metadata.resourceVersion and resource.allows_create_on_update(obj)
+        if (uid or creates) and not await self._exists(resource, resource.key(namespace, name)):
+            if uid:
+                raise uid_conflict(resource, namespace, name, uid, "")
+            return await self.create(resource, namespace, obj, context, name)
 
         async def replace(old: Any) -> Any:
+            if obj.metadata.uid and obj.metadata.uid != old.metadata.uid:
+                raise uid_conflict(resource, namespace, name, obj.metadata.uid, old.metadata.uid)
             new = resource.copy(obj)
             if not new.metadata.resourceVersion and resource.allows_unconditional_update(new):
                 new.metadata.resourceVersion = old.metadata.resourceVersion
@@ -247,24 +253,19 @@ class Writer:
         if subresource in OWN_RULES:
             new = restrict(subresource, new, old, resource.copy(old))
         meta = new.metadata
-        if meta.uid and meta.uid != old.metadata.uid:
-            detail = (
-                f"StorageError: invalid object, Code: 4, Key: {resource.key(attributes.namespace, name)}, "
-                f"ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {meta.uid}, "
-                f"UID in object meta: {old.metadata.uid}"
-            )
-            raise conflict(resource.name, name, resource.group, detail)
         if meta.resourceVersion and meta.resourceVersion != old.metadata.resourceVersion:
             raise conflict(resource.name, name, resource.group)
         resource.default(new)
+        if track:
+            managed.track(resource, new, old, context)
         attributes.obj = new
         if not admitted:
             await self._admission.admit(attributes)
             new = attributes.obj
         resource.prepare_for_update(new, old, subresource)
-        if track:
-            managed.track(resource, new, old, context)
-        if subresource not in OWN_RULES and (causes := resource.validate_update(new, old, subresource)):
+        if subresource not in OWN_RULES and (
+            causes := resource.validate_update(ruled(new, context), ruled(old, context), subresource)
+        ):
             raise invalid(resource.group_kind, name, causes)
         if not admitted:
             await self._admission.validate(attributes)
@@ -277,7 +278,7 @@ class Writer:
         old.metadata.ClearField("resourceVersion")
         new.metadata.ClearField("resourceVersion")
         finished = removes(resource, new, old)
-        if new == old and not finished:
+        if not finished and resource.same(new, old):
             return Written(entry), None
         hook = self._hooks.get((resource.group, resource.name))
         undo = await hook.allocate(new, old, context) if hook and not context.dry_run else None
@@ -344,6 +345,15 @@ def removes(resource: Resource, new: Any, old: Any) -> bool:
     return not meta.deletionGracePeriodSeconds
 
 
+def uid_conflict(resource: Resource, namespace: str, name: str, wanted: str, found: str) -> StatusError:
+    """An update that is meant for another object of the name than the one that is there (``found`` empty: none)."""
+    detail = (
+        f"StorageError: invalid object, Code: 4, Key: {resource.key(namespace, name)}, ResourceVersion: 0, "
+        f"AdditionalErrorMsg: Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}"
+    )
+    return conflict(resource.name, name, resource.group, detail)
+
+
 def check_identity(resource: Resource, obj: Any, namespace: str, name: str) -> None:
     """The object's name and namespace agree with the request's. Fills them in where they are empty."""
     meta = obj.metadata
@@ -356,6 +366,8 @@ def check_identity(resource: Resource, obj: Any, namespace: str, name: str) -> N
         meta.ClearField("namespace")
     asked = namespace if resource.namespaced else ""
     if meta.namespace and meta.namespace != asked:
+        if not name:
+            raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
         raise bad_request(
             f"the namespace of the object ({meta.namespace}) does not match the namespace on the request ({asked})"
         )

@@ -1,4 +1,4 @@
-"""ConfigMap, Secret, ServiceAccount and Event."""
+"""ConfigMap, Secret and ServiceAccount."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from services.apiserver.strategy.causes import (
     required,
     too_long,
 )
-from services.apiserver.strategy.equality import semantically_equal
 from services.apiserver.strategy.kind import Kind
-from services.apiserver.strategy.names import dns_label, dns_subdomain, path_segment
-from tillerman.api.validation import is_config_key, is_qualified_name
+from services.apiserver.strategy.names import dns_subdomain
+from tillerman.api.codec import json_type
+from tillerman.api.json_syntax import syntax_error
+from tillerman.api.validation import is_config_key
 from tillerman.pb.k8s import core_v1_pb2 as core
-from tillerman.pb.k8s import events_v1_pb2 as events
 
 _SIZE_LIMIT = 1024 * 1024
 _FROZEN = "field is immutable when `immutable` is set"
@@ -89,9 +89,12 @@ def _json_value(data: Any, key: str) -> list[Cause]:
         return [required(path)]
     try:
         parsed = json.loads(data[key])
-        problem = "" if isinstance(parsed, dict) else "json: cannot unmarshal into a map"
-    except ValueError as error:
-        problem = str(error)
+    except (ValueError, RecursionError) as error:
+        problem = syntax_error(data[key]) or str(error)
+    else:
+        shape = "map[string]interface {}"
+        fits = isinstance(parsed, dict | None)
+        problem = "" if fits else f"json: cannot unmarshal {json_type(parsed)} into Go value of type {shape}"
     return [invalid(path, "<secret contents redacted>", problem)] if problem else []
 
 
@@ -105,64 +108,8 @@ def _keep_secret_type(new: Any, old: Any) -> None:
         new.type = old.type
 
 
-def _validate_event(event: Any) -> list[Cause]:
-    """The core group's Event, as old clients write it."""
-    causes: list[Cause] = []
-    namespace = event.involvedObject.namespace
-    if not namespace:
-        # An event about a cluster-wide object goes to the default namespace (or the system's own).
-        if event.metadata.namespace not in ("", "default", "kube-system"):
-            causes.append(invalid("involvedObject.namespace", namespace, "does not match event.namespace"))
-    elif event.metadata.namespace != namespace:
-        causes.append(invalid("involvedObject.namespace", namespace, "does not match event.namespace"))
-    return causes + invalid_all("metadata.namespace", event.metadata.namespace, dns_label(event.metadata.namespace))
-
-
-def _validate_new_event(event: Any) -> list[Cause]:
-    """events.k8s.io/v1: the reporter, the action and the reason are needed."""
-    causes: list[Cause] = []
-    if not event.HasField("eventTime") or not event.eventTime.seconds:
-        # Events converted from the old form have none; then nothing else is asked of them.
-        causes.append(required("eventTime"))
-    if event.type not in ("Normal", "Warning"):
-        causes.append(invalid("type", event.type, f"has invalid value: {event.type}"))
-    if not causes or event.reportingController:
-        if not event.reportingController:
-            causes.append(required("reportingController"))
-        else:
-            problems = is_qualified_name(event.reportingController)
-            causes += invalid_all("reportingController", event.reportingController, problems)
-        for field, limit in (("reportingInstance", 128), ("action", 128), ("reason", 128)):
-            value = getattr(event, field)
-            if not value:
-                causes.append(required(field))
-            elif len(value) > limit:
-                causes.append(invalid(field, "", f"can have at most {limit} characters"))
-    if len(event.note) > 1024:
-        causes.append(invalid("message", "", "can have at most 1024 characters"))
-    return causes
-
-
-def _update_new_event(new: Any, old: Any) -> list[Cause]:
-    causes: list[Cause] = []
-    for field in ("reportingController", "reportingInstance", "action", "reason", "note", "type"):
-        causes += immutable(field, getattr(new, field), getattr(old, field))
-    for field in ("regarding", "related"):
-        if not semantically_equal(getattr(new, field), getattr(old, field)):
-            causes += immutable(field, getattr(new, field), None)
-    return causes
-
-
 KINDS = {
     core.ConfigMap: Kind(validate=_validate_config_map, validate_update=_update_config_map),
     core.Secret: Kind(update=_keep_secret_type, validate=_validate_secret, validate_update=_update_secret),
     core.ServiceAccount: Kind(name=dns_subdomain),
-    core.Event: Kind(name=path_segment, create_on_update=True, validate=_validate_event),
-    events.Event: Kind(
-        name=path_segment,
-        create_on_update=True,
-        validate=_validate_new_event,
-        validate_update=_update_new_event,
-        validate_on_update=False,
-    ),
 }

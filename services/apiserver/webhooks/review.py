@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from services.apiserver.admission.chain import CONNECT, CREATE, DELETE, UPDATE, Attributes
-from services.apiserver.registry.registry import VIEWS
+from services.apiserver.registry.versions import VIEWS
 from services.apiserver.webhooks.client import WebhookError
 from services.apiserver.webhooks.rules import Hook, Kind
 from tillerman.api import codec

@@ -141,14 +141,14 @@ class Server:
         raw = body.encode() if isinstance(body, str) else json.dumps(body).encode()
         old = self.objects.get(path)
         if media_type == patches.APPLY_PATCH:
-            return self._apply(path, patches.parse_applied(raw), old, subresource, query, manager)
+            return self._apply(path, patches.parse_applied(raw)[0], old, subresource, query, manager)
         if "force" in query:
             raise status.invalid("PatchOptions", "", [status.forbidden_field("force", "")])
         if query.get("dryRun", "All") != "All":
             raise status.invalid("PatchOptions", "", [status.not_supported("dryRun", "", ["All"])])
         if old is None:
             raise status.not_found(info.resource, name, info.group)
-        patched = patches.apply_patch(media_type, codec.to_dict(old), raw, info)
+        patched = patches.apply_patch(media_type, codec.to_dict(old), raw, info.message.DESCRIPTOR)
         return 200, self.update(path, patched, subresource, query, manager)
 
     def _apply(

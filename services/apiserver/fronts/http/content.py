@@ -20,11 +20,16 @@ from services.apiserver.registry.context import Context
 from services.apiserver.registry.registry import Target
 from services.apiserver.registry.writing import Written
 from tillerman.api import codec, envelope
+from tillerman.api.json_syntax import syntax_error
+from tillerman.api.manifest import parse_document
 from tillerman.api.scheme import SCHEME, ResourceInfo
 from tillerman.api.status import StatusError, bad_request, make, unsupported_media_type
 from tillerman.pb.k8s import meta_v1_pb2, runtime_pb2
 
 YAML = "application/yaml"
+_SCHEME_NAME = "k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30"
+# How much of a body that says nothing is quoted.
+_SHOWN = 30
 META = "meta.k8s.io/v1"
 # The bodies of subresources, where they aren't the object itself.
 SUBRESOURCE_KINDS = {
@@ -86,11 +91,14 @@ def media_type_of(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower() or JSON
 
 
-def as_json(body: bytes, content_type: str) -> bytes:
-    """A JSON or YAML body as JSON. Raises BadRequest, UnsupportedMediaType."""
+def as_json(body: bytes, content_type: str, faults: list[str] | None = None) -> bytes:
+    """A JSON or YAML body as JSON; keys of YAML that stand twice are told in ``faults``.
+
+    Raises DecodeError, UnsupportedMediaType.
+    """
     if content_type == JSON:
         return body
-    if content_type not in (YAML, "application/apply-patch+yaml"):
+    if content_type != YAML:
         raise unsupported_media_type([JSON, YAML, PROTOBUF])
     if body.lstrip()[:1] == b"{":
         try:
@@ -98,13 +106,13 @@ def as_json(body: bytes, content_type: str) -> bytes:
             return body
         except ValueError:
             pass
-    import yaml
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    document, repeated = parse_document(body)
+    if repeated and faults is not None:
+        faults.append(repeated)
     try:
-        return orjson.dumps(yaml.load(body, loader), option=orjson.OPT_NON_STR_KEYS)
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise bad_request(f"error converting YAML to JSON: {error}") from error
+        return orjson.dumps(document)
+    except (TypeError, RecursionError) as error:
+        raise codec.DecodeError([str(error)]) from error
 
 
 def expected_kind(target: Target, info: ResourceInfo | None) -> tuple[str, str] | None:
@@ -118,24 +126,23 @@ def decode(body: bytes, content_type: str, expected: tuple[str, str], context: C
     """The message of a request's body. Raises BadRequest with Kubernetes' words; fills ``context.warnings``."""
     if content_type == PROTOBUF:
         return _from_protobuf(body, expected)
-    raw = as_json(body, content_type)
-    head = _loads(raw)
-    api_version, kind = head.get("apiVersion") or "", head.get("kind") or ""
-    if api_version and api_version != expected[0] and (not kind or _group(api_version) != _group(expected[0])):
-        raise wrong_version(api_version, expected[0])
-    if api_version and api_version != expected[0]:
-        raise wrong_version(api_version, expected[0])
-    if kind and kind != expected[1]:
-        reason = f"no kind {kind!r} is expected here"
-        raise cannot_handle(kind, api_version, expected, reason)
-    unknown: list[str] | None = [] if context.field_validation == "Warn" else None
+    faults: list[str] = []
     try:
-        message = codec.from_json(
-            raw, SCHEME.message_type(*expected), strict=context.field_validation == "Strict", unknown=unknown
-        )
+        raw = as_json(body, content_type, faults)
     except codec.DecodeError as error:
-        raise cannot_handle(kind, api_version or expected[0], expected, str(error)) from error
-    context.warnings.extend(unknown or ())
+        raise unrecognized(expected, str(error), body) from error
+    head = _loads(raw, expected)
+    api_version, kind = head.get("apiVersion") or "", head.get("kind") or ""
+    check_kind(api_version, kind, expected)
+    told = faults if context.field_validation in ("Strict", "Warn") else None
+    try:
+        message = codec.from_json(raw, SCHEME.message_type(*expected), unknown=told)
+        if faults and context.field_validation == "Strict":
+            raise codec.DecodeError(faults, strict=True)
+    except codec.DecodeError as error:
+        raise cannot_handle(kind, api_version or expected[0], expected, str(error), body) from error
+    if told:
+        context.warnings.extend(told)
     return message
 
 
@@ -143,43 +150,74 @@ def decode_custom(body: bytes, content_type: str, resource: CustomResource, cont
     """The custom resource of a request's body. Raises BadRequest, UnsupportedMediaType."""
     if content_type == PROTOBUF:
         raise unsupported_media_type([JSON, YAML])
-    raw = as_json(body, content_type)
-    head = _loads(raw)
-    api_version, kind = head.get("apiVersion") or "", head.get("kind") or ""
     expected = (resource.info.api_version, resource.info.kind)
+    try:
+        raw = as_json(body, content_type)
+    except codec.DecodeError as error:
+        raise unrecognized(expected, str(error), body) from error
+    head = _loads(raw, expected)
+    api_version, kind = head.get("apiVersion") or "", head.get("kind") or ""
     if api_version and kind and api_version != expected[0]:
         raise wrong_version(api_version, expected[0])
     try:
         return resource.decode(raw, context)
     except codec.DecodeError as error:
-        raise cannot_handle(kind, api_version or expected[0], expected, str(error)) from error
+        raise cannot_handle(kind, api_version or expected[0], expected, str(error), body) from error
+
+
+def check_kind(api_version: str, kind: str, expected: tuple[str, str]) -> None:
+    """What a body says it is; whatever it leaves out is as expected. Raises BadRequest."""
+    if (api_version or expected[0], kind or expected[1]) == expected:
+        return
+    found = (api_version or expected[0], kind or expected[1])
+    version = found[0].rpartition("/")[2]
+    same_group = _group(found[0]) == _group(expected[0])
+    if found[1] == expected[1] and same_group:
+        raise wrong_version(found[0], expected[0])
+    if not SCHEME.has_kind(*found):
+        reason = f'no kind "{found[1]}" is registered for version "{found[0]}" in scheme "{_SCHEME_NAME}"'
+    else:
+        internal = f"{_package(expected[0])}.{expected[1]}"
+        reason = f"converting ({version}.{found[1]}) to ({internal}): unknown conversion"
+    raise cannot_handle(found[1], found[0], expected, reason)
+
+
+def _package(api_version: str) -> str:
+    """The Go package of a group's internal types."""
+    return _group(api_version).partition(".")[0] or "core"
+
+
+def wrong_version(found: str, expected: str) -> StatusError:
+    return bad_request(f"the API version in the data ({found}) does not match the expected API version ({expected})")
 
 
 def _from_protobuf(body: bytes, expected: tuple[str, str]) -> Message:
     if not body.startswith(envelope.MAGIC):
-        raise bad_request("the body does not begin as Kubernetes protobuf does")
+        magic = " ".join(map(str, envelope.MAGIC))
+        reason = f"provided data does not appear to be a protobuf message, expected prefix [{magic}]"
+        raise unrecognized(expected, reason, body)
     try:
         unknown = runtime_pb2.Unknown.FromString(body[len(envelope.MAGIC) :])
         api_version, kind = unknown.typeMeta.apiVersion, unknown.typeMeta.kind
-        if api_version and api_version != expected[0]:
-            raise wrong_version(api_version, expected[0])
-        if kind and kind != expected[1]:
-            raise cannot_handle(kind, api_version, expected, f"no kind {kind!r} is expected here")
+        check_kind(api_version, kind, expected)
         return SCHEME.message_type(*expected).FromString(unknown.raw)
     except ProtoDecodeError as error:
         raise bad_request(f"the body is not a {expected[1]} in protobuf: {error}") from error
 
 
-def _loads(raw: bytes) -> dict[str, Any]:
+def _loads(raw: bytes, expected: tuple[str, str]) -> dict[str, Any]:
     try:
         head = orjson.loads(raw)
     except ValueError as error:
-        raise bad_request(f"couldn't get version/kind; json parse error: {error}") from error
+        reason = f"couldn't get version/kind; json parse error: {syntax_error(raw) or error}"
+        raise unrecognized(expected, reason, raw) from error
     if not isinstance(head, dict):
-        raise bad_request("couldn't get version/kind; json parse error: the body is not an object")
+        reason = f"json: cannot unmarshal {codec.json_type(head)} into Go value of type struct"
+        raise unrecognized(expected, f"couldn't get version/kind; json parse error: {reason}", raw)
     for name in ("apiVersion", "kind"):
         if not isinstance(head.get(name, ""), str | None):
-            raise bad_request(f"couldn't get version/kind; json parse error: {name} is not a string")
+            reason = f"json: cannot unmarshal {codec.json_type(head[name])} into Go struct field .{name} of type string"
+            raise unrecognized(expected, f"couldn't get version/kind; json parse error: {reason}", raw)
     return head
 
 
@@ -187,13 +225,25 @@ def _group(api_version: str) -> str:
     return api_version.rpartition("/")[0]
 
 
-def wrong_version(found: str, expected: str) -> StatusError:
-    return bad_request(f"the API version in the data ({found}) does not match the expected API version ({expected})")
+def unrecognized(expected: tuple[str, str], reason: str, body: bytes) -> StatusError:
+    """A body that does not even say what it is; the message ends in what it begins with."""
+    return bad_request(
+        f"the object provided is unrecognized (must be of type {expected[1]}): {reason} ({_summary(body)})"
+    )
 
 
-def cannot_handle(kind: str, api_version: str, expected: tuple[str, str], reason: str) -> StatusError:
+def _summary(body: bytes) -> str:
+    if not body:
+        return "<empty>"
+    head, more = body[:_SHOWN], " ..." if len(body) > _SHOWN else ""
+    return (head.decode(errors="replace") if body[:1] == b"{" else head.hex()) + more
+
+
+def cannot_handle(
+    kind: str, api_version: str, expected: tuple[str, str], reason: str, body: bytes = b""
+) -> StatusError:
     if not kind:
-        return bad_request(f"the object provided is unrecognized (must be of type {expected[1]}): {reason}")
+        return unrecognized(expected, reason, body)
     version = api_version.rpartition("/")[2]
     return bad_request(f'{kind} in version "{version}" cannot be handled as a {expected[1]}: {reason}')
 
@@ -205,10 +255,17 @@ def delete_options(body: bytes, content_type: str) -> meta_v1_pb2.DeleteOptions:
     try:
         if content_type == PROTOBUF or body.startswith(envelope.MAGIC):
             unknown = runtime_pb2.Unknown.FromString(body[len(envelope.MAGIC) :])
-            return meta_v1_pb2.DeleteOptions.FromString(unknown.raw)
-        options = codec.from_json(as_json(body, content_type), meta_v1_pb2.DeleteOptions)
+            kind = unknown.typeMeta.kind
+            options: Message = meta_v1_pb2.DeleteOptions.FromString(unknown.raw)
+        else:
+            raw = as_json(body, content_type)
+            head = _loads(raw, (META, "DeleteOptions"))
+            kind = head.get("kind") or ""
+            options = codec.from_dict(head, meta_v1_pb2.DeleteOptions)
     except (codec.DecodeError, ProtoDecodeError) as error:
         raise bad_request(f"the body is not DeleteOptions: {error}") from error
+    if kind not in ("", "DeleteOptions"):
+        raise bad_request(f'no kind "{kind}" is registered for the options of a delete: DeleteOptions is expected')
     assert isinstance(options, meta_v1_pb2.DeleteOptions)
     return options
 

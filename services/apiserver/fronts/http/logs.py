@@ -12,7 +12,15 @@ from services.apiserver.fronts.pods import EOF, Kubelets
 from services.apiserver.registry.context import Context, User
 from services.apiserver.registry.registry import Registry
 from tillerman.api import rpcstatus, times
-from tillerman.api.status import StatusError, bad_request, method_not_supported, service_unavailable
+from tillerman.api.status import (
+    StatusError,
+    bad_request,
+    forbidden_field,
+    invalid,
+    invalid_value,
+    method_not_supported,
+    service_unavailable,
+)
 from tillerman.pb.api import pods_pb2
 
 
@@ -40,7 +48,7 @@ class Logs:
 
 
 def log_request(request: Request) -> pods_pb2.LogsRequest:
-    """Raises BadRequest."""
+    """Raises BadRequest, Invalid."""
     query, target = request.query, request.target
     wanted = pods_pb2.LogsRequest(
         namespace=target.namespace,
@@ -50,12 +58,24 @@ def log_request(request: Request) -> pods_pb2.LogsRequest:
         previous=flag(query, "previous"),
         timestamps=flag(query, "timestamps"),
     )
-    for name, field in (("tailLines", "tail_lines"), ("sinceSeconds", "since_seconds"), ("limitBytes", "limit_bytes")):
+    causes = []
+    for name, field, least in (
+        ("tailLines", "tail_lines", 0),
+        ("limitBytes", "limit_bytes", 1),
+        ("sinceSeconds", "since_seconds", 1),
+    ):
         value = number(query, name)
-        if value is not None:
-            if value < 0:
-                raise bad_request(f"{name} must be greater than or equal to 0")
+        if value is None:
+            continue
+        if value < least:
+            detail = "must be greater than 0" if least else "must be greater than or equal to 0"
+            causes.append(invalid_value(name, value, detail))
+        else:
             setattr(wanted, field, value)
+    if query.get("sinceSeconds") and query.get("sinceTime"):
+        causes.append(forbidden_field("", "at most one of `sinceTime` or `sinceSeconds` may be specified"))
+    if causes:
+        raise invalid("PodLogOptions", target.name, causes)
     if query.get("sinceTime"):
         try:
             since = times.parse_rfc3339(query["sinceTime"])

@@ -148,7 +148,7 @@ class HttpFront:
                 return self._discovery.group(group)
             case ["apis", group, api_version]:
                 return self._discovery.resource_list(f"{group}/{api_version}")
-        raise no_such_path()
+        return Answer(orjson.dumps({"paths": self._paths()}), 404)
 
     def _paths(self) -> list[str]:
         versions = self._discovery.groups()

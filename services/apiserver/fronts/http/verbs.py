@@ -22,7 +22,7 @@ from tillerman.api.scheme import ResourceInfo
 from tillerman.api.status import (
     forbidden_field,
     invalid,
-    method_not_supported,
+    make,
     no_such_path,
     not_supported,
     required,
@@ -34,6 +34,16 @@ APPLY = "application/apply-patch+yaml"
 ONE_SHAPES, LIST_SHAPES = ("Table", "PartialObjectMetadata"), ("Table", "PartialObjectMetadataList")
 WATCH_SECONDS = 1800
 MAX_MANAGER = 128
+# By method and whether the path is a collection's.
+_VERBS = {
+    ("GET", True): "list",
+    ("GET", False): "get",
+    ("POST", True): "create",
+    ("PUT", False): "update",
+    ("PATCH", False): "patch",
+    ("DELETE", True): "deletecollection",
+    ("DELETE", False): "delete",
+}
 EVENT_NAMES = {ADDED: "ADDED", MODIFIED: "MODIFIED", DELETED: "DELETED", BOOKMARK: "BOOKMARK"}
 
 
@@ -71,10 +81,7 @@ class Verbs:
         """One answer; watches go to ``watch``."""
         target = request.target
         name = (self.verb(request) or "").lower()
-        if request.method not in ("GET", "POST", "PUT", "PATCH", "DELETE"):
-            raise method_not_supported(target.resource, request.method.lower(), target.group)
-        if not target.name and request.method in ("PUT", "PATCH"):
-            raise method_not_supported(target.resource, name, target.group)
+        self._check_route(request)
         call = getattr(self, f"_{name}")
         answer: Answer = await call(request, user)
         if request.method in ("GET", "DELETE") and (warning := self._registry.deprecation(target)):
@@ -86,6 +93,22 @@ class Verbs:
         target = request.target
         custom = target.subresource != "scale" and self._registry.catalog.custom(target.api_version, target.resource)
         return accepted(request.accept, shapes=shapes, protobuf=not custom)
+
+    def _check_route(self, request: Request) -> None:
+        """Raises NotFound or MethodNotAllowed for paths that the resource doesn't have, and methods they don't take."""
+        target, method = request.target, request.method
+        info = self._info(target)
+        if bool(target.namespace) != info.namespaced and (target.namespace or target.name):
+            raise no_such_path()
+        if target.subresource:
+            allowed: tuple[str, ...] = ("GET", "POST", "PUT", "PATCH", "DELETE")
+        elif target.name:
+            allowed = ("GET", "PUT", "PATCH", "DELETE")
+        else:
+            allowed = ("GET", "POST", "DELETE") if target.namespace or not info.namespaced else ("GET",)
+        verb = _VERBS.get((method, not target.name), "")
+        if method not in allowed or (not target.subresource and verb not in info.verbs):
+            raise make(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -113,6 +136,7 @@ class Verbs:
     async def _list(self, request: Request, user: User) -> Answer:
         query = request.query
         accept = self._accepted(request, LIST_SHAPES)
+        number(query, "timeoutSeconds")
         options = ListOptions(
             number(query, "limit") or 0,
             query.get("continue", ""),
@@ -171,7 +195,7 @@ class Verbs:
     def _context(self, request: Request, user: User) -> Context:
         """Raises Invalid for parameters that no write takes."""
         query = request.query
-        check_dry_run([query["dryRun"]] if query.get("dryRun") else [])
+        check_dry_run([query["dryRun"]] if "dryRun" in query else [], _options_kind(request.method))
         validation = query.get("fieldValidation", "")
         if validation not in ("", "Strict", "Warn", "Ignore"):
             cause = not_supported("fieldValidation", validation, ("", "Ignore", "Strict", "Warn"))
@@ -207,8 +231,6 @@ class Verbs:
     async def _post(self, request: Request, user: User) -> Answer:
         accept = self._accepted(request, self._shapes(request))
         target = request.target
-        if target.name and not target.subresource:
-            raise method_not_supported(target.resource, "create", target.group)
         context = self._context(request, user)
         written = await self._registry.create(target, self._decode(request, context), context)
         return _warned(self._one(request, written, accept, 201), context)
@@ -223,9 +245,7 @@ class Verbs:
         accept = self._accepted(request, self._shapes(request))
         context = self._context(request, user)
         kind = media_type_of(request.content_type)
-        body = request.body
         if kind == APPLY:
-            body = content.as_json(body, kind)
             context.field_manager = request.query.get("fieldManager", "")
             if not context.field_manager:
                 cause = required("fieldManager", "is required for apply patch")
@@ -233,7 +253,7 @@ class Verbs:
         elif "force" in request.query:
             cause = forbidden_field("force", "may not be specified for non-apply patch")
             raise invalid("PatchOptions.meta.k8s.io", "", [cause])
-        written = await self._registry.patch(request.target, kind, body, context)
+        written = await self._registry.patch(request.target, kind, request.body, context)
         return _warned(self._one(request, written, accept, _code(written)), context)
 
     async def _delete(self, request: Request, user: User) -> Answer:
@@ -271,7 +291,7 @@ class Verbs:
                 options.propagationPolicy = query["propagationPolicy"]
             if query.get("orphanDependents"):
                 options.orphanDependents = flag(query, "orphanDependents")
-        if query.get("dryRun") and not options.dryRun:
+        if "dryRun" in query and not options.dryRun:
             options.dryRun.append(query["dryRun"])
         check_dry_run(list(options.dryRun), "DeleteOptions")
         return options
@@ -332,9 +352,9 @@ def _check_initial_events(query: Mapping[str, str], options: WatchOptions) -> No
         raise invalid(kind, "", [forbidden_field("resourceVersionMatch", detail)])
 
 
-def check_dry_run(values: list[str], kind: str = "UpdateOptions") -> None:
+def check_dry_run(values: list[str], kind: str) -> None:
     if any(value != "All" for value in values):
-        raise invalid(f"{kind}.meta.k8s.io", "", [not_supported("dryRun", values[0], ("All",))])
+        raise invalid(f"{kind}.meta.k8s.io", "", [not_supported("dryRun", values, ("All",))])
 
 
 def _options_kind(method: str) -> str:
