@@ -19,8 +19,9 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from services.apiserver.storage.commit import Write, transaction
+from services.apiserver.storage.commit import Write
 from services.apiserver.storage.etcd import EtcdClient
+from services.apiserver.storage.requests import transaction
 from tillerman.service.runtime import SERVER_OPTIONS
 
 SERVICE = "bench.Floor"

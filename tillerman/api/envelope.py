@@ -4,6 +4,7 @@ JSON (custom resources) is stored bare.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from tillerman.pb.k8s import runtime_pb2
@@ -11,6 +12,8 @@ from tillerman.pb.k8s import runtime_pb2
 MAGIC: Final = b"k8s\0"
 PROTOBUF: Final = "application/vnd.kubernetes.protobuf"
 JSON: Final = "application/json"
+# Go writes contentEncoding and contentType even when they are empty.
+TAIL: Final = b"\x1a\x00\x22\x00"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +28,10 @@ class Unwrapped:
 
 def wrap(api_version: str, kind: str, raw: bytes) -> bytes:
     """Puts an object's protobuf bytes into the envelope, byte for byte as Kubernetes writes it."""
-    # Go writes contentEncoding and contentType even when they are empty.
-    return prefix(api_version, kind) + length_delimited(2, raw) + b"\x1a\x00\x22\x00"
+    return b"".join((prefix(api_version, kind), b"\x12", varint(len(raw)), raw, TAIL))
 
 
+@lru_cache(1024)
 def prefix(api_version: str, kind: str) -> bytes:
     """Everything before the raw field, the same for every object of a kind."""
     type_meta = length_delimited(1, api_version.encode()) + length_delimited(2, kind.encode())
@@ -53,6 +56,10 @@ def length_delimited(number: int, value: bytes) -> bytes:
 
 def varint(number: int) -> bytes:
     """A number as protobuf writes it; not negative."""
+    if number < 0x80:
+        return bytes((number,))
+    if number < 0x4000:
+        return bytes((number & 0x7F | 0x80, number >> 7))
     out = bytearray()
     while number > 0x7F:
         out.append(number & 0x7F | 0x80)

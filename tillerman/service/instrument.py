@@ -13,19 +13,19 @@ from typing import Any, TypeAlias
 
 import grpc
 import grpc.aio
-from prometheus_client import Counter, Histogram
 
 from tillerman.client.trace import HEADER, TRACEPARENT
+from tillerman.service.tally import Counts, Durations
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
-STARTED = Counter("grpc_server_started", "RPCs started on the server.", ["grpc_type", "grpc_service", "grpc_method"])
-HANDLED = Counter(
+STARTED = Counts("grpc_server_started", "RPCs started on the server.", ["grpc_type", "grpc_service", "grpc_method"])
+HANDLED = Counts(
     "grpc_server_handled",
     "RPCs completed on the server, regardless of success or failure.",
     ["grpc_type", "grpc_service", "grpc_method", "grpc_code"],
 )
-HANDLING = Histogram(
+HANDLING = Durations(
     "grpc_server_handling_seconds",
     "Response latency of unary RPCs until the response is made; of streams, how long they were open.",
     ["grpc_type", "grpc_service", "grpc_method"],
@@ -105,9 +105,9 @@ class _Observed:
         self._streams = streams if handler.response_streaming else None
         self._name = f"/{service}/{method}"
         self._log = log
-        self._started = STARTED.labels(*self._labels)
-        self._seconds = HANDLING.labels(*self._labels)
-        self._handled = {"OK": HANDLED.labels(*self._labels, "OK")}
+        self._started = STARTED.cell(*self._labels)
+        self._seconds = HANDLING.series(*self._labels)
+        self._handled = {"OK": HANDLED.cell(*self._labels, "OK")}
 
     def call(self, inner: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         """For coroutine methods: unary answers, and streams that write through the context."""
@@ -159,7 +159,7 @@ class _Observed:
             assert task is not None
             self._streams.tasks.add(task)
             task.add_done_callback(self._streams.tasks.discard)
-        self._started.inc()
+        self._started.value += 1
         for key, value in context.invocation_metadata() or ():
             if key == HEADER:
                 TRACEPARENT.set(value)
@@ -169,8 +169,8 @@ class _Observed:
         self._seconds.observe(perf_counter() - began)
         handled = self._handled.get(code)
         if handled is None:
-            handled = self._handled[code] = HANDLED.labels(*self._labels, code)
-        handled.inc()
+            handled = self._handled[code] = HANDLED.cell(*self._labels, code)
+        handled.value += 1
 
     def _judge(self, error: BaseException, context: Any) -> tuple[str, tuple[Any, ...] | None]:
         """The code's name, and what to abort the call with; None when it has ended already."""

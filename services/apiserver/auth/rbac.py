@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from services.apiserver.cache.resource import ResourceCache
 from services.apiserver.registry.catalog import Catalog
 from services.apiserver.registry.context import User
 from services.apiserver.registry.registry import Target
@@ -24,7 +25,8 @@ class Rbac:
         self._catalog = catalog
         self._answers: dict[Any, bool] = {}
         self._rules: dict[Any, list[tuple[str, Any]]] = {}
-        self._seen: tuple[int, ...] = ()
+        self._caches: list[ResourceCache] = []
+        self._seen: list[int] = []
 
     def allows(self, user: User, verb: str, target: Target) -> bool:
         self._refresh()
@@ -78,10 +80,10 @@ class Rbac:
         return self._catalog.get(API, name)
 
     def _refresh(self) -> None:
-        seen = tuple(
-            self._resource(name).cache.changed
-            for name in ("clusterroles", "clusterrolebindings", "roles", "rolebindings")
-        )
+        if not self._caches:
+            names = ("clusterroles", "clusterrolebindings", "roles", "rolebindings")
+            self._caches = [self._resource(name).cache for name in names]
+        seen = [cache.changed for cache in self._caches]
         if seen != self._seen:
             self._seen = seen
             self._answers.clear()

@@ -12,10 +12,9 @@ from typing import Any, Protocol
 
 import orjson
 
-from services.apiserver.cache.wire import length_delimited, varint
+from services.apiserver.cache.wire import length_delimited, read_varint, varint
 from services.apiserver.crd.objects import CustomObject
-from tillerman.api import codec
-from tillerman.api.envelope import unwrap
+from tillerman.api import codec, envelope
 from tillerman.pb.k8s import meta_v1_pb2, runtime_pb2
 
 UNKNOWN_URL = "type.googleapis.com/k8s.io.apimachinery.pkg.runtime.Unknown"
@@ -48,6 +47,7 @@ class ProtoFramer:
         self._message = message
         self._head = length_delimited(1, type_url.encode())
         self._kind = (api_version, kind)
+        self._envelope = envelope.prefix(api_version, kind) + b"\x12"
 
     def frame(self, raw: bytes, revision: int) -> tuple[bytes, int]:
         tail = revision_fragment(revision)
@@ -57,7 +57,12 @@ class ProtoFramer:
         return b"".join((total, head, raw, tail)), len(total) + len(head)
 
     def raw(self, value: bytes) -> bytes:
-        return unwrap(value).raw
+        if value.startswith(self._envelope) and value.endswith(envelope.TAIL):
+            size, start = read_varint(value, len(self._envelope))
+            if start + size + len(envelope.TAIL) == len(value):
+                return value[start : start + size]
+        # Written by something else than a kube-apiserver: valid all the same.
+        return envelope.unwrap(value).raw
 
     def message(self, entry: Entry) -> Any:
         return self._message.FromString(entry.value)

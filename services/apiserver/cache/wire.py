@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+from tillerman.api.envelope import length_delimited, varint
 
-def varint(number: int) -> bytes:
-    if number < 0x80:
-        return bytes((number,))
-    if number < 0x4000:
-        return bytes((number & 0x7F | 0x80, number >> 7))
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
+__all__ = ["length_delimited", "read_varint", "varint"]
 
 
-def length_delimited(field: int, value: bytes) -> bytes:
-    """The field with its tag and length; ``field`` is at most 15."""
-    return bytes((field << 3 | 2,)) + varint(len(value)) + value
+def read_varint(raw: bytes, at: int) -> tuple[int, int]:
+    """(the number at a position, the position after it). Raises IndexError when it is cut off."""
+    number = shift = 0
+    while True:
+        byte = raw[at]
+        number |= (byte & 0x7F) << shift
+        at += 1
+        if byte < 0x80:
+            return number, at
+        shift += 7

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from types import TracebackType
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import REGISTRY, CollectorRegistry, Gauge
 
 from services.apiserver.cache.hub import CacheHub
 from services.apiserver.registry.registry import Target
 from tillerman.api.scheme import SCHEME
+from tillerman.service.tally import Cell, Counts, Durations, Series
 
 BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 LABELS = ("verb", "group", "version", "resource", "subresource", "scope")
@@ -32,11 +31,43 @@ def _count(hub: CacheHub, prefix: str) -> float:
     return float(hub.count(prefix))
 
 
-@dataclass(slots=True)
-class Outcome:
-    """``code``: the HTTP code that the request ended with."""
+class Request:
+    """A request being served; ``code``: the HTTP code that it ends with."""
 
-    code: int = 200
+    __slots__ = ("_began", "_measured", "code")
+
+    def __init__(self, measured: _Measured, code: int) -> None:
+        self._measured = measured
+        self.code = code
+
+    def __enter__(self) -> Request:
+        self._measured.running.value += 1
+        self._began = time.perf_counter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        measured = self._measured
+        measured.running.value -= 1
+        if measured.seconds is not None:
+            measured.seconds.observe(time.perf_counter() - self._began)
+        ended = measured.ended.get(self.code)
+        if ended is None:
+            ended = measured.ended[self.code] = measured.count(self.code)
+        ended.value += 1
+
+
+class _Measured:
+    """The numbers of one verb on one resource. ``running``: how many are being served."""
+
+    __slots__ = ("count", "ended", "running", "seconds")
+
+    def __init__(self, running: Cell, seconds: Series | None, count: Callable[[int], Cell]) -> None:
+        self.running = running
+        self.seconds = seconds
+        self.count = count
+        self.ended: dict[int, Cell] = {}
 
 
 class Instrument:
@@ -44,33 +75,42 @@ class Instrument:
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         self.registry = registry
-        self._requests = Counter(
-            "apiserver_request_total",
+        self._requests = Counts(
+            "apiserver_request",
             "Requests by verb, resource and code.",
             (*LABELS, "component", "code"),
             registry=registry,
         )
-        self._seconds = Histogram(
+        self._seconds = Durations(
             "apiserver_request_duration_seconds",
             "Seconds per request.",
             (*LABELS, "component"),
             buckets=BUCKETS,
             registry=registry,
         )
-        self._inflight = Gauge(
-            "apiserver_current_inflight_requests", "Requests being served.", ("request_kind",), registry=registry
+        self._running = Counts(
+            "apiserver_current_inflight_requests",
+            "Requests being served.",
+            ("request_kind",),
+            gauge=True,
+            registry=registry,
         )
-        self._running = {kind: self._inflight.labels(kind) for kind in ("readOnly", "mutating")}
-        self._long = Gauge(
-            "apiserver_longrunning_requests", "Watches and streams.", (*LABELS, "component"), registry=registry
+        for kind in ("readOnly", "mutating"):
+            self._running.cell(kind)
+        self._long = Counts(
+            "apiserver_longrunning_requests",
+            "Watches and streams.",
+            (*LABELS, "component"),
+            gauge=True,
+            registry=registry,
         )
-        self._events = Counter(
-            "apiserver_watch_events_total",
+        self._events = Counts(
+            "apiserver_watch_events",
             "Events sent to watchers.",
             ("group", "version", "resource"),
             registry=registry,
         )
-        self._etcd = Histogram(
+        self._etcd = Durations(
             "etcd_request_duration_seconds",
             "Seconds per etcd call.",
             ("operation", "type"),
@@ -78,7 +118,7 @@ class Instrument:
             registry=registry,
         )
         self._objects = Gauge("apiserver_storage_objects", "Objects stored.", ("resource",), registry=registry)
-        self._known: dict[Any, Any] = {}
+        self._measured: dict[tuple[bool, tuple[str, ...]], _Measured] = {}
         self._resources: set[tuple[str, str]] = set()
 
     def allow(self, api_version: str, resource: str) -> None:
@@ -90,48 +130,39 @@ class Instrument:
         for prefix, resource in _prefixes():
             self._objects.labels(resource).set_function(partial(_count, hub, prefix))
 
-    @contextlib.contextmanager
-    def request(self, verb: str, target: Target) -> Iterator[Outcome]:
-        labels = self._labels(verb, target)
-        running = self._running["mutating" if verb in MUTATING else "readOnly"]
-        running.inc()
-        outcome = Outcome(201 if verb == "POST" else 200)
-        began = time.perf_counter()
-        try:
-            yield outcome
-        finally:
-            running.dec()
-            self._child(self._seconds, (*labels, "apiserver")).observe(time.perf_counter() - began)
-            self._child(self._requests, (*labels, "apiserver", str(outcome.code))).inc()
+    def request(self, verb: str, target: Target) -> Request:
+        """Measures what is done with it entered."""
+        return Request(self._of(verb, target, long=False), 201 if verb == "POST" else 200)
 
-    @contextlib.contextmanager
-    def stream(self, verb: str, target: Target) -> Iterator[Outcome]:
-        labels = (*self._labels(verb, target), "apiserver")
-        gauge = self._child(self._long, labels)
-        gauge.inc()
-        outcome = Outcome()
-        try:
-            yield outcome
-        finally:
-            gauge.dec()
-            self._child(self._requests, (*labels, str(outcome.code))).inc()
+    def stream(self, verb: str, target: Target) -> Request:
+        """The same for a watch or a stream."""
+        return Request(self._of(verb, target, long=True), 200)
 
     def events(self, target: Target, count: int) -> None:
-        self._child(self._events, (target.group, target.version, target.resource)).inc(count)
+        self._events.cell(target.group, target.version, target.resource).value += count
 
     def etcd(self, operation: str, seconds: float) -> None:
-        self._child(self._etcd, (operation, "")).observe(seconds)
+        self._etcd.series(operation, "").observe(seconds)
 
-    def _labels(self, verb: str, target: Target) -> tuple[str, ...]:
-        if (target.api_version, target.resource) not in self._resources:
-            return (verb, "", "", "", "", "")
-        scope = "resource" if target.name else "namespace" if target.namespace else "cluster"
-        return (verb, target.group, target.version, target.resource, target.subresource, scope)
+    def _of(self, verb: str, target: Target, *, long: bool) -> _Measured:
+        if (target.api_version, target.resource) in self._resources:
+            scope = "resource" if target.name else "namespace" if target.namespace else "cluster"
+            named = (verb, target.api_version, target.resource, target.subresource, scope)
+        else:
+            named = (verb, "", "", "", "")
+        measured = self._measured.get((long, named))
+        if measured is None:
+            measured = self._measured[long, named] = self._measure(verb, named, long=long)
+        return measured
 
-    def _child(self, metric: Any, labels: tuple[str, ...]) -> Any:
-        # prometheus_client's own lookup takes a lock and several calls; this is on every request.
-        key = (metric, labels)
-        child = self._known.get(key)
-        if child is None:
-            child = self._known[key] = metric.labels(*labels)
-        return child
+    def _measure(self, verb: str, named: tuple[str, ...], *, long: bool) -> _Measured:
+        _, api_version, *rest = named
+        group, _, version = api_version.rpartition("/")
+        labels = (verb, group, version, *rest, "apiserver")
+        running = self._long.cell(*labels) if long else self._running.cell(_kind_of(verb))
+        seconds = None if long else self._seconds.series(*labels)
+        return _Measured(running, seconds, lambda code: self._requests.cell(*labels, str(code)))
+
+
+def _kind_of(verb: str) -> str:
+    return "mutating" if verb in MUTATING else "readOnly"

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError as ProtoDecodeError
 from google.protobuf.message import Message
 
 from services.apiserver.cache.entry import UNKNOWN_URL, Entry
-from services.apiserver.cache.wire import varint
+from services.apiserver.cache.wire import read_varint, varint
 from services.apiserver.crd.resource import CustomResource
 from services.apiserver.fronts.instrument import MUTATING, Instrument
 from services.apiserver.fronts.limits import Limit
@@ -353,15 +353,8 @@ def object_response(answer: Entry | Written | Message, context: Context | None =
 
 def first_field(response: bytes) -> bytes:
     """An ObjectResponse's bytes without its warnings."""
-    size = shift = 0
-    position = 1
-    while True:
-        byte = response[position]
-        size |= (byte & 0x7F) << shift
-        position += 1
-        shift += 7
-        if byte < 0x80:
-            return response[: position + size]
+    size, start = read_varint(response, 1)
+    return response[: start + size]
 
 
 def messages(events: Any) -> list[bytes]:

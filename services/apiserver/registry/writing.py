@@ -7,7 +7,6 @@ StatusError or StorageError.
 from __future__ import annotations
 
 import secrets
-import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -21,6 +20,7 @@ from services.apiserver.registry.context import Context
 from services.apiserver.registry.partial import OWN_RULES, restrict
 from services.apiserver.registry.reading import Reader
 from services.apiserver.registry.resource import Resource
+from services.apiserver.registry.uids import new_uid
 from services.apiserver.registry.versions import ruled
 from services.apiserver.storage.errors import RequestTooLarge, StorageError
 from services.apiserver.storage.store import Store
@@ -133,7 +133,7 @@ class Writer:
     async def _create(self, attributes: Attributes, obj: Any) -> Written:
         resource, namespace, context = attributes.resource, attributes.namespace, attributes.context
         meta = obj.metadata
-        meta.uid = str(uuid.uuid4())
+        meta.uid = new_uid()
         meta.creationTimestamp.CopyFrom(times.now())
         if resource.namespaced:
             meta.namespace = namespace

@@ -18,18 +18,13 @@ from functools import partial
 
 from services.apiserver.storage.errors import StorageUnavailable
 from services.apiserver.storage.etcd import EtcdClient
+from services.apiserver.storage.pace import Pace
+from services.apiserver.storage.requests import together, transaction
 from tillerman.pb.etcd import kv_pb2, rpc_pb2
 
 MAX_OPERATIONS = 120
 MAX_BYTES = 1_000_000
 MAX_IN_FLIGHT = 1
-# Seconds between the starts of two transactions per write of the last one: Python pays for each call to etcd, so
-# under load it is worth a moment to gather more writes. A single client never waits this long.
-SPACING = 0.0005
-MAX_SPACING = 0.002
-# On a machine that is slow at the moment a transaction takes longer, and more writes are worth waiting for.
-SPACING_PER_ROUND_TRIP = 2.0
-SLOWEST_SPACING = 0.015
 
 
 @dataclass(slots=True, eq=False)
@@ -67,8 +62,7 @@ class GroupCommitter:
         self._max_in_flight = max_in_flight
         self._waiting: deque[_Pending] = deque()
         self._in_flight = 0
-        self._earliest = 0.0
-        self._round_trip = 0.0
+        self._pace = Pace()
         self._keys_in_flight: set[bytes] = set()
         self._pump_scheduled = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -97,25 +91,20 @@ class GroupCommitter:
         loop = asyncio.get_running_loop()
         while self._waiting and self._in_flight < self._max_in_flight:
             now = loop.time()
-            if now < self._earliest and len(self._waiting) < MAX_OPERATIONS:
+            if now < self._pace.earliest and len(self._waiting) < MAX_OPERATIONS:
                 self._pump_scheduled = True
-                loop.call_at(self._earliest, self._pump)
+                loop.call_at(self._pace.earliest, self._pump)
                 return
             batch = self._take_batch()
             if not batch:
                 return
             self._in_flight += 1
-            self._earliest = now + self._spacing(len(batch))
+            self._pace.started(now, len(batch))
             keys = {pending.write.key for pending in batch}
             self._keys_in_flight |= keys
             task = loop.create_task(self._commit(batch), name="group-commit")
             self._tasks.add(task)
             task.add_done_callback(partial(self._committed, keys))
-
-    def _spacing(self, writes: int) -> float:
-        """Seconds from the start of a transaction of so many writes to the start of the next."""
-        longest = min(SPACING_PER_ROUND_TRIP * self._round_trip, SLOWEST_SPACING)
-        return min(SPACING * writes, max(MAX_SPACING, longest))
 
     def _committed(self, keys: set[bytes], task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -151,9 +140,7 @@ class GroupCommitter:
         if len(batch) == 1:
             request = transaction(batch[0].write)
         else:
-            request = rpc_pb2.TxnRequest(
-                success=[rpc_pb2.RequestOp(request_txn=transaction(pending.write)) for pending in batch]
-            )
+            request = together([transaction(pending.write) for pending in batch])
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
@@ -163,7 +150,7 @@ class GroupCommitter:
                 if not pending.future.done():
                     pending.future.set_exception(error)
             return
-        self._round_trip += (loop.time() - began - self._round_trip) / 8
+        self._pace.ended(loop.time() - began)
         response = reply.response
         revision = response.header.revision
         if len(batch) == 1:
@@ -176,19 +163,6 @@ class GroupCommitter:
         for pending, outcome in zip(batch, outcomes, strict=True):
             if not pending.future.done():
                 pending.future.set_result(outcome)
-
-
-def transaction(write: Write) -> rpc_pb2.TxnRequest:
-    """The write if the key's mod_revision is as expected, else a read of the key."""
-    compare = rpc_pb2.Compare(
-        result=rpc_pb2.Compare.EQUAL, target=rpc_pb2.Compare.MOD, key=write.key, mod_revision=write.expected
-    )
-    if write.value is None:
-        change = rpc_pb2.RequestOp(request_delete_range=rpc_pb2.DeleteRangeRequest(key=write.key))
-    else:
-        change = rpc_pb2.RequestOp(request_put=rpc_pb2.PutRequest(key=write.key, value=write.value, lease=write.lease))
-    read = rpc_pb2.RequestOp(request_range=rpc_pb2.RangeRequest(key=write.key))
-    return rpc_pb2.TxnRequest(compare=[compare], success=[change], failure=[read])
 
 
 def outcome_of(write: Write, response: rpc_pb2.TxnResponse, revision: int, *, retried: bool) -> Outcome:

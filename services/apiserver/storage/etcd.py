@@ -71,7 +71,9 @@ class _Endpoint:
         unary = self._unary
         self.calls: dict[str, Any] = {
             "range": unary("KV/Range", rpc_pb2.RangeRequest, rpc_pb2.RangeResponse),
-            "txn": unary("KV/Txn", rpc_pb2.TxnRequest, rpc_pb2.TxnResponse),
+            "txn": self.channel.unary_unary(
+                "/etcdserverpb.KV/Txn", response_deserializer=rpc_pb2.TxnResponse.FromString
+            ),
             "compact": unary("KV/Compact", rpc_pb2.CompactionRequest, rpc_pb2.CompactionResponse),
             "leaseGrant": unary("Lease/LeaseGrant", rpc_pb2.LeaseGrantRequest, rpc_pb2.LeaseGrantResponse),
             "leaseRevoke": unary("Lease/LeaseRevoke", rpc_pb2.LeaseRevokeRequest, rpc_pb2.LeaseRevokeResponse),
@@ -169,7 +171,8 @@ class EtcdClient:
         response: rpc_pb2.RangeResponse = (await self.call("range", request)).response
         return response
 
-    async def txn(self, request: rpc_pb2.TxnRequest) -> Reply[rpc_pb2.TxnResponse]:
+    async def txn(self, request: bytes) -> Reply[rpc_pb2.TxnResponse]:
+        """``request``: a TxnRequest's bytes."""
         return await self.call("txn", request)
 
     async def lease_grant(self, ttl_seconds: int) -> int:

@@ -41,7 +41,8 @@ async def _compact(store: Store, version: int, revision: int) -> tuple[int, int]
     )
     put = rpc_pb2.RequestOp(request_put=rpc_pb2.PutRequest(key=COMPACT_KEY.encode(), value=str(revision).encode()))
     read = rpc_pb2.RequestOp(request_range=rpc_pb2.RangeRequest(key=COMPACT_KEY.encode()))
-    response = (await store.client.txn(rpc_pb2.TxnRequest(compare=[compare], success=[put], failure=[read]))).response
+    request = rpc_pb2.TxnRequest(compare=[compare], success=[put], failure=[read])
+    response = (await store.client.txn(request.SerializeToString())).response
     now = response.header.revision
     if not response.succeeded:
         found = response.responses[0].response_range.kvs

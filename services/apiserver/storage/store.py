@@ -8,18 +8,16 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from functools import partial
 
 from services.apiserver.storage.commit import GroupCommitter, Outcome, Write
-from services.apiserver.storage.errors import LeaseNotFound, RequestTooLarge
+from services.apiserver.storage.errors import LeaseNotFound, RequestTooLarge, StorageError
 from services.apiserver.storage.etcd import EtcdClient
 from services.apiserver.storage.feed import history, range_end
 from services.apiserver.storage.leases import SharedLeases
+from services.apiserver.storage.pace import Pace
 from tillerman.pb.etcd import kv_pb2, rpc_pb2
 
 DEFAULT_MAX_BYTES = 1_500_000
-# Seconds between the starts of two revision checks; a single client's reads are further apart.
-CONFIRM_SPACING = 0.0005
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +38,9 @@ class Store:
         self.leases = SharedLeases(client.lease_grant)
         self._committer = GroupCommitter(client)
         self._max_bytes = max_bytes
-        self._confirming: asyncio.Task[int] | None = None
-        self._confirm_at = 0.0
-        self._next_confirm: asyncio.Future[int] | None = None
+        self._confirming: asyncio.Task[None] | None = None
+        self._confirm_pace = Pace()
+        self._unconfirmed: list[asyncio.Future[int]] = []
 
     async def close(self) -> None:
         await self._committer.close()
@@ -85,45 +83,46 @@ class Store:
 
         Callers share reads: those that come while one read is under way wait for the one that starts after it.
         """
-        if self._next_confirm is None:
-            loop = asyncio.get_running_loop()
-            self._next_confirm = loop.create_future()
-            if self._confirming is None:
-                loop.call_at(self._confirm_at, self._confirm)
-        return await asyncio.shield(self._next_confirm)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[int] = loop.create_future()
+        self._unconfirmed.append(future)
+        if self._confirming is None and len(self._unconfirmed) == 1:
+            loop.call_at(self._confirm_pace.earliest, self._confirm)
+        return await future
 
     def _confirm(self) -> None:
         """Starts the read that everybody who waits now shares."""
-        waiting, self._next_confirm = self._next_confirm, None
-        if waiting is None:
+        waiting = [future for future in self._unconfirmed if not future.done()]
+        self._unconfirmed.clear()
+        if not waiting:
             return
         loop = asyncio.get_running_loop()
-        self._confirm_at = loop.time() + CONFIRM_SPACING
-        self._confirming = loop.create_task(self._read_revision(), name="confirm-revision")
-        self._confirming.add_done_callback(partial(self._confirmed, waiting))
+        self._confirm_pace.started(loop.time(), len(waiting))
+        self._confirming = loop.create_task(self._read_revision(waiting), name="confirm-revision")
+        self._confirming.add_done_callback(self._confirmed)
 
-    def _confirmed(self, waiting: asyncio.Future[int], done: asyncio.Task[int]) -> None:
+    def _confirmed(self, _task: asyncio.Task[None]) -> None:
         self._confirming = None
-        _copy(done, waiting)
-        if self._next_confirm is not None:
-            asyncio.get_running_loop().call_at(self._confirm_at, self._confirm)
+        if self._unconfirmed:
+            asyncio.get_running_loop().call_at(self._confirm_pace.earliest, self._confirm)
 
-    async def _read_revision(self) -> int:
-        response = await self.client.range(rpc_pb2.RangeRequest(key=b"\0", limit=1, keys_only=True))
-        return response.header.revision
-
-
-def _copy(done: asyncio.Task[int], waiting: asyncio.Future[int]) -> None:
-    if waiting.done():
-        if not done.cancelled():
-            done.exception()
-        return
-    if done.cancelled():
-        waiting.cancel()
-    elif (error := done.exception()) is not None:
-        waiting.set_exception(error)
-    else:
-        waiting.set_result(done.result())
+    async def _read_revision(self, waiting: list[asyncio.Future[int]]) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            response = await self.client.range(rpc_pb2.RangeRequest(key=b"\0", limit=1, keys_only=True))
+        except BaseException as error:
+            for future in waiting:
+                if not future.done():
+                    future.set_exception(error) if isinstance(error, StorageError) else future.cancel()
+            if not isinstance(error, StorageError):
+                raise
+            return
+        self._confirm_pace.ended(loop.time() - began)
+        revision = response.header.revision
+        for future in waiting:
+            if not future.done():
+                future.set_result(revision)
 
 
 @contextlib.asynccontextmanager

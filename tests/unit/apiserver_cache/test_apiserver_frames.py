@@ -10,6 +10,7 @@ from services.apiserver.cache.changes import ADDED, DELETED, MODIFIED, Change, W
 from services.apiserver.cache.entry import Entry, JsonFramer, ProtoFramer, revision_fragment
 from services.apiserver.cache.wire import varint
 from services.apiserver.fronts.objects import first_field, messages, object_response
+from tillerman.api import envelope
 from tillerman.pb.api import objects_pb2
 from tillerman.pb.k8s import core_v1_pb2 as core
 from tillerman.pb.k8s import runtime_pb2
@@ -99,3 +100,15 @@ def test_first_field_leaves_warnings_out(value: bytes, warning: str) -> None:
     full = objects_pb2.ObjectResponse(object=AnyMessage(type_url=URL, value=value), warnings=[warning])
     outcome = objects_pb2.BatchResponse.Outcome.FromString(first_field(full.SerializeToString()))
     assert outcome.object == full.object
+
+
+def test_the_objects_bytes_are_found_in_any_valid_envelope() -> None:
+    framer = ProtoFramer(core.Pod, "type.googleapis.com/k8s.io.api.core.v1.Pod", "v1", "Pod")
+    for raw in (b"", b"\x0a\x03\x0a\x01a", b"x" * 70_000):
+        value = envelope.wrap("v1", "Pod", raw)
+        assert framer.raw(value) == raw
+        # Fields in another order, the last two left out: as valid.
+        unknown = runtime_pb2.Unknown.FromString(value[len(envelope.MAGIC) :])
+        unknown.ClearField("contentType")
+        unknown.ClearField("contentEncoding")
+        assert framer.raw(envelope.MAGIC + unknown.SerializeToString()) == raw

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from services.apiserver.storage import commit
+from services.apiserver.storage import commit, pace
 from services.apiserver.storage.commit import GroupCommitter, Outcome, Write, outcome_of
 from services.apiserver.storage.errors import StorageUnavailable
 from services.apiserver.storage.etcd import Reply
@@ -24,7 +24,8 @@ class FakeEtcd:
         self.sizes: list[int] = []
         self.fail: Exception | None = None
 
-    async def txn(self, request: rpc_pb2.TxnRequest) -> Reply[rpc_pb2.TxnResponse]:
+    async def txn(self, raw: bytes) -> Reply[rpc_pb2.TxnResponse]:
+        request = rpc_pb2.TxnRequest.FromString(raw)
         await asyncio.sleep(0)
         if self.fail is not None:
             raise self.fail
@@ -60,7 +61,7 @@ class FakeEtcd:
 
 @pytest.fixture(autouse=True)
 def no_spacing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commit, "SPACING", 0.0)
+    monkeypatch.setattr(pace, "SPACING", 0.0)
 
 
 def committer(etcd: FakeEtcd) -> GroupCommitter:
