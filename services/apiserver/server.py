@@ -75,7 +75,7 @@ def assemble(options: ApiserverOptions, instrument: Instrument) -> Apiserver:
     catalog = Catalog(hub)
     reader = Reader(store=store, feed=feed)
     webhooks = WebhookClient(ServiceAddresses(catalog))
-    admission = admission_chain(options, Surroundings(catalog, reader, webhooks, instrument.registry))
+    admission = admission_chain(options, Surroundings(catalog, reader, store, webhooks, instrument.registry))
     services = service_allocator(options, store)
     writer = Writer(
         store=store,

@@ -1,86 +1,48 @@
 """The ResourceQuota controller: status.used of each quota, as the objects of its namespace add up.
 
-Admission counts while objects are created; this controller corrects the sum when they change or go.
+Admission charges what is created or grows; this controller credits what shrinks or goes, and repairs the sum at every
+full count. It counts by the same rules (tillerman.api.quota). Kinds that are only counted are followed, by their
+metadata, as long as some quota counts them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from decimal import Decimal
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, ClassVar
 
 from services.controller.framework import Controller, ControllerContext, in_namespace, index_by_namespace
+from services.controller.garbage.graph import Kind
+from services.controller.garbage.metadata import metadata_informer
+from tillerman.api import quota as rules
 from tillerman.api.meta import key_of
-from tillerman.api.pods import is_terminal, qos_class
-from tillerman.api.quantity import format_quantity, parse_quantity
+from tillerman.api.pods import is_terminal
+from tillerman.api.quota import Usage
+from tillerman.api.status import StatusError
+from tillerman.api.times import to_seconds
+from tillerman.client.informer import Informer
 from tillerman.pb.k8s import core_v1_pb2 as core
 
 GATHER = 0.1
-# Seconds between two full counts of a quota, for what is counted by listing.
+# Seconds between two full counts of a quota.
 PERIOD = 300.0
-_COUNTED = {
-    "services": ("v1", "services"),
-    "configmaps": ("v1", "configmaps"),
-    "secrets": ("v1", "secrets"),
-    "persistentvolumeclaims": ("v1", "persistentvolumeclaims"),
-    "replicationcontrollers": ("v1", "replicationcontrollers"),
-    "resourcequotas": ("v1", "resourcequotas"),
-}
-_BINARY = ("memory", "storage")
+# What is created while a quota is new may have been admitted before it was in force: it is counted again soon.
+NEW, NEW_PERIOD = 10.0, 2.0
+DISCOVERY_RETRY = 5.0
 
 
-def in_scope(pod: core.Pod, scopes: Iterable[str]) -> bool:
-    for scope in scopes:
-        match scope:
-            case "Terminating":
-                fits = pod.spec.HasField("activeDeadlineSeconds")
-            case "NotTerminating":
-                fits = not pod.spec.HasField("activeDeadlineSeconds")
-            case "BestEffort":
-                fits = qos_class(pod) == "BestEffort"
-            case "NotBestEffort":
-                fits = qos_class(pod) != "BestEffort"
-            case _:
-                fits = True
-        if not fits:
-            return False
-    return True
+def counted_kinds(quota: core.ResourceQuota) -> set[tuple[str, str]]:
+    """(group, resource) of what the quota limits."""
+    return {kind for kind in map(rules.kind_counted, quota.spec.hard) if kind is not None}
 
 
-def pod_usage(pods: Iterable[core.Pod], scopes: Iterable[str]) -> dict[str, Decimal]:
-    """The sum of what running pods request and are limited to, by quota resource name."""
-    scopes = list(scopes)
-    used: dict[str, Decimal] = {}
-    for pod in pods:
-        if is_terminal(pod) or not in_scope(pod, scopes):
-            continue
-        _add(used, "pods", Decimal(1))
-        for kind in ("requests", "limits"):
-            for name, amount in _totals(pod, kind).items():
-                _add(used, f"{kind}.{name}", amount)
-                if kind == "requests":
-                    _add(used, name, amount)
+def total(quota: core.ResourceQuota, kind: tuple[str, str], objects: Iterable[Any], now: float) -> Usage:
+    """What objects of one kind use of a quota."""
+    used: Usage = {}
+    for obj in objects:
+        if rules.in_scopes(quota.spec, *kind, obj):
+            rules.add(used, rules.usage(*kind, obj, now=now))
     return used
-
-
-def _totals(pod: core.Pod, kind: str) -> dict[str, Decimal]:
-    """Containers add up; init containers, which run one by one, count by their largest."""
-    total: dict[str, Decimal] = {}
-    for container in pod.spec.containers:
-        for name, amount in getattr(container.resources, kind).items():
-            _add(total, name, parse_quantity(amount))
-    for container in pod.spec.initContainers:
-        for name, amount in getattr(container.resources, kind).items():
-            total[name] = max(total.get(name, Decimal(0)), parse_quantity(amount))
-    return total
-
-
-def _add(total: dict[str, Decimal], name: str, amount: Decimal) -> None:
-    total[name] = total.get(name, Decimal(0)) + amount
-
-
-def formatted(name: str, amount: Decimal) -> str:
-    return format_quantity(amount, "BinarySI" if name.endswith(_BINARY) else "DecimalSI")
 
 
 class ResourceQuotaController(Controller):
@@ -92,74 +54,142 @@ class ResourceQuotaController(Controller):
         self._quotas = self.informer(core.ResourceQuota)
         self._pods = self.informer(core.Pod)
         self._services = self.informer(core.Service)
-        for informer in (self._quotas, self._pods, self._services):
+        self._claims = self.informer(core.PersistentVolumeClaim)
+        self._whole: dict[tuple[str, str], Informer[Any]] = {
+            rules.PODS: self._pods,
+            rules.SERVICES: self._services,
+            rules.CLAIMS: self._claims,
+        }
+        # Kinds of which only the number matters.
+        self._followed: dict[tuple[str, str], tuple[Informer[Any], asyncio.Task[None]]] = {}
+        self._unserved: set[tuple[str, str]] = set()
+        self._kinds_changed = asyncio.Event()
+        for informer in (self._quotas, *self._whole.values()):
             index_by_namespace(informer)
-        self._quotas.add_handler(on_add=self.enqueue, on_update=self._updated)
-        for watched in (self._pods, self._services):
-            watched.add_handler(
-                on_add=self._object_changed, on_update=self._object_updated, on_delete=self._object_changed
-            )
+        self._quotas.add_handler(on_add=self._added, on_update=self._updated, on_delete=self._note_kinds)
+        self._pods.add_handler(on_update=self._pod_updated, on_delete=self._object_changed)
+        for informer in (self._services, self._claims):
+            informer.add_handler(on_update=self._object_updated, on_delete=self._object_changed)
 
     def known_keys(self) -> list[str]:
         return [key_of(quota) for quota in self._quotas.list()]
 
+    def background(self) -> list[Callable[[], Awaitable[None]]]:
+        return [self._follow_kinds]
+
+    # -- what happens ----------------------------------------------------------------------------------------------
+
+    def _added(self, quota: core.ResourceQuota) -> None:
+        self._note_kinds(quota)
+        self.enqueue(quota)
+
     def _updated(self, old: core.ResourceQuota, new: core.ResourceQuota) -> None:
-        if old.spec != new.spec or old.status.hard != new.status.hard:
+        if old.spec != new.spec:
+            self._note_kinds(new)
+        if old.spec != new.spec or new.status.hard != new.spec.hard:
             self.enqueue(new)
 
+    def _note_kinds(self, _: core.ResourceQuota) -> None:
+        self._kinds_changed.set()
+
+    def _pod_updated(self, old: core.Pod, new: core.Pod) -> None:
+        if is_terminal(new) != is_terminal(old) or new.spec != old.spec:
+            self._object_changed(new)
+
     def _object_updated(self, old: Any, new: Any) -> None:
-        if isinstance(new, core.Pod) and is_terminal(new) == is_terminal(old):
-            return
-        self._object_changed(new)
+        if old.spec != new.spec or old.status != new.status:
+            self._object_changed(new)
 
     def _object_changed(self, obj: Any) -> None:
         for quota in in_namespace(self._quotas, obj.metadata.namespace):
             self.queue.add_after(key_of(quota), GATHER)
 
+    # -- kinds that are only counted -------------------------------------------------------------------------------
+
+    async def _follow_kinds(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            while True:
+                self._kinds_changed.clear()
+                wanted = {kind for quota in self._quotas.list() for kind in counted_kinds(quota)} - self._whole.keys()
+                for kind in self._followed.keys() - wanted:
+                    self._followed.pop(kind)[1].cancel()
+                unknown = await self._start(wanted - self._followed.keys(), group)
+                for kind in unknown - self._unserved:
+                    self._recount(kind)
+                self._unserved = unknown
+                timer = self.clock.call_later(DISCOVERY_RETRY, self._kinds_changed.set) if unknown else None
+                try:
+                    await self._kinds_changed.wait()
+                finally:
+                    if timer is not None:
+                        timer.cancel()
+
+    async def _start(self, kinds: set[tuple[str, str]], group: asyncio.TaskGroup) -> set[tuple[str, str]]:
+        """Follows these kinds; returns those that are not served (yet)."""
+        if not kinds:
+            return set()
+        try:
+            served = await self.client.discover()
+        except StatusError as error:
+            self.log.warning("kinds not discovered, trying again", controller=self.name, error=error.message)
+            return kinds
+        unknown = set(kinds)
+        for found in served:
+            kind = (found.api_version.rpartition("/")[0], found.resource)
+            if kind not in unknown or not {"list", "watch"} <= set(found.verbs):
+                continue
+            unknown.discard(kind)
+            shape = Kind(found.api_version, found.resource, found.kind, found.namespaced)
+            informer = metadata_informer(self.client, shape, self.clock)
+            index_by_namespace(informer)
+            informer.add_handler(on_delete=self._object_changed)
+            task = group.create_task(informer.run(), name=f"{self.name}-{found.resource}")
+            self._followed[kind] = (informer, task)
+            group.create_task(self._when_synced(kind, informer), name=f"{self.name}-{found.resource}-synced")
+        return unknown
+
+    async def _when_synced(self, kind: tuple[str, str], informer: Informer[Any]) -> None:
+        await informer.synced.wait()
+        self._recount(kind)
+
+    def _recount(self, kind: tuple[str, str]) -> None:
+        for quota in self._quotas.list():
+            if kind in counted_kinds(quota):
+                self.enqueue(quota)
+
+    # -- counting --------------------------------------------------------------------------------------------------
+
     async def reconcile(self, key: str) -> float | None:
         quota = self._quotas.get(key)
         if quota is None or quota.metadata.HasField("deletionTimestamp"):
             return None
-        used = await self._used(quota)
+        now = self.clock.time()
+        used: Usage = {}
+        for kind in counted_kinds(quota):
+            objects = self._objects(kind, quota.metadata.namespace)
+            if objects is None:
+                # Nothing is written on half of the facts; the quota comes again when the kind is known.
+                return None
+            rules.add(used, total(quota, kind, objects, now))
         changed = core.ResourceQuota()
         changed.CopyFrom(quota)
         changed.status.hard.clear()
         changed.status.used.clear()
         for name, amount in quota.spec.hard.items():
             changed.status.hard[name].CopyFrom(amount)
-            changed.status.used[name].string = formatted(name, used.get(name, Decimal(0)))
-        if _amounts(changed.status.used) != _amounts(quota.status.used) or changed.status.hard != quota.status.hard:
+            changed.status.used[name].string = str(used.get(name, rules.NOTHING))
+        before = rules.amounts_of(quota.status.used)
+        if rules.amounts_of(changed.status.used) != before or changed.status.hard != quota.status.hard:
             await self.client.resource(core.ResourceQuota).update_status(changed)
-        return PERIOD
+        return NEW_PERIOD if now - to_seconds(quota.metadata.creationTimestamp) < NEW else PERIOD
 
-    async def _used(self, quota: core.ResourceQuota) -> dict[str, Decimal]:
-        namespace = quota.metadata.namespace
-        used = pod_usage(in_namespace(self._pods, namespace), quota.spec.scopes)
-        services = in_namespace(self._services, namespace)
-        by_type: dict[str, Callable[[core.Service], bool]] = {
-            "services": lambda _: True,
-            "services.loadbalancers": lambda service: service.spec.type == "LoadBalancer",
-            "services.nodeports": lambda service: service.spec.type in ("NodePort", "LoadBalancer"),
-        }
-        for name, counts in by_type.items():
-            used[name] = Decimal(sum(1 for service in services if counts(service)))
-        for name in quota.spec.hard:
-            target = _counted_resource(name)
-            if target is not None and name not in used:
-                listed = await self.client.dynamic(*target, True).list(namespace)
-                used[name] = Decimal(len(listed.items))
-        return used
-
-
-def _counted_resource(name: str) -> tuple[str, str] | None:
-    """What "configmaps" or "count/deployments.apps" counts, as (api version, resource)."""
-    if name in _COUNTED:
-        return _COUNTED[name]
-    if not name.startswith("count/"):
-        return None
-    resource, _, group = name.removeprefix("count/").partition(".")
-    return (f"{group}/v1" if group else "v1", resource)
-
-
-def _amounts(quantities: Mapping[str, Any]) -> dict[str, Decimal]:
-    return {name: parse_quantity(amount) for name, amount in quantities.items()}
+    def _objects(self, kind: tuple[str, str], namespace: str) -> list[Any] | None:
+        """None while they are not known; there are none of a kind that is not served."""
+        if kind in self._whole:
+            return in_namespace(self._whole[kind], namespace)
+        if kind in self._unserved:
+            return []
+        informer, _ = self._followed.get(kind, (None, None))
+        if informer is None or not informer.synced.is_set():
+            return None
+        return in_namespace(informer, namespace)

@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry
 
 from services.apiserver.admission.chain import Chain, Plugin
+from services.apiserver.admission.limit_ranges import LimitRanger
 from services.apiserver.admission.namespaces import NamespaceLifecycle
 from services.apiserver.admission.pods import DefaultTolerations, Priority, ServiceAccounts
+from services.apiserver.admission.quotas import Quotas
 from services.apiserver.options import ApiserverOptions
 from services.apiserver.registry.catalog import Catalog
 from services.apiserver.registry.reading import Reader
+from services.apiserver.storage.store import Store
 from services.apiserver.webhooks.client import WebhookClient
 from services.apiserver.webhooks.dispatch import Caller, MutatingWebhooks, ValidatingWebhooks
 from services.apiserver.webhooks.metrics import WebhookMetrics
@@ -28,6 +31,7 @@ class Surroundings:
 
     catalog: Catalog
     reader: Reader
+    store: Store
     webhooks: WebhookClient
     metrics: CollectorRegistry
 
@@ -38,11 +42,13 @@ def admission_chain(options: ApiserverOptions, given: Surroundings) -> Chain:
     caller = Caller(catalog=catalog, reader=reader, client=given.webhooks, counters=WebhookMetrics(given.metrics))
     known: dict[str, Callable[[], Plugin]] = {
         "NamespaceLifecycle": lambda: NamespaceLifecycle(catalog, reader),
+        "LimitRanger": lambda: LimitRanger(catalog),
         "ServiceAccount": lambda: ServiceAccounts(catalog, reader, require=False),
         "Priority": lambda: Priority(catalog),
         "DefaultTolerationSeconds": lambda: DefaultTolerations(),
         "MutatingAdmissionWebhook": lambda: MutatingWebhooks(catalog, caller),
         "ValidatingAdmissionWebhook": lambda: ValidatingWebhooks(catalog, caller),
+        "ResourceQuota": lambda: Quotas(catalog=catalog, reader=reader, store=given.store),
     }
     return Chain([known[name]() for name in chosen(list(known), options)])
 
