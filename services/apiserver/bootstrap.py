@@ -9,8 +9,9 @@ from services.apiserver.auth.policy import DNS_ROLE, cluster_role_bindings, clus
 from services.apiserver.registry.context import APISERVER, Context
 from services.apiserver.registry.registry import Registry, Target
 from tillerman.api.status import StatusError, is_already_exists, is_not_found
-from tillerman.pb.k8s import core_v1_pb2, discovery_v1_pb2, intstr_pb2
+from tillerman.pb.k8s import core_v1_pb2, discovery_v1_pb2, intstr_pb2, scheduling_v1_pb2
 
+SCHEDULING = "scheduling.k8s.io/v1"
 RBAC = "rbac.authorization.k8s.io/v1"
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 
@@ -19,6 +20,7 @@ async def bootstrap(registry: Registry, *, first_ip: str, advertise: str, https_
     """Creates what is missing. ``first_ip``: the cluster IP of the Service, ``advertise``: this server's address."""
     await asyncio.gather(
         *(_namespace(registry, name) for name in NAMESPACES),
+        *(_ensure(registry, Target(SCHEDULING, "priorityclasses", name=p.metadata.name), p) for p in priorities()),
         *(_ensure(registry, Target(RBAC, "clusterroles", name=r.metadata.name), r) for r in cluster_roles()),
         *(
             _ensure(registry, Target(RBAC, "clusterrolebindings", name=b.metadata.name), b)
@@ -40,6 +42,24 @@ async def _namespace(registry: Registry, name: str) -> None:
     namespace = core_v1_pb2.Namespace()
     namespace.metadata.name = name
     await _ensure(registry, Target("v1", "namespaces", name=name), namespace)
+
+
+def priorities() -> list[scheduling_v1_pb2.PriorityClass]:
+    """The classes of what the cluster itself is made of."""
+    found = []
+    for name, value, description in (
+        ("system-node-critical", 2_000_001_000, "must not be moved from their current node."),
+        (
+            "system-cluster-critical",
+            2_000_000_000,
+            "must run in the cluster, but can be moved to another node if necessary.",
+        ),
+    ):
+        made = scheduling_v1_pb2.PriorityClass(value=value, preemptionPolicy="PreemptLowerPriority")
+        made.metadata.name = name
+        made.description = f"Used for system critical pods that {description}"
+        found.append(made)
+    return found
 
 
 async def _service(registry: Registry, first_ip: str, https_port: int) -> None:

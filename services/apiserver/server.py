@@ -74,8 +74,10 @@ def assemble(options: ApiserverOptions, instrument: Instrument) -> Apiserver:
     feed = Feed(store.client, hub, prefix=ROOT.encode())
     catalog = Catalog(hub)
     reader = Reader(store=store, feed=feed)
+    authorizer = AuthorizerChain(authorization_rules(options, catalog))
     webhooks = WebhookClient(ServiceAddresses(catalog))
-    admission = admission_chain(options, Surroundings(catalog, reader, store, webhooks, instrument.registry))
+    surroundings = Surroundings(catalog, reader, store, authorizer, webhooks, instrument.registry)
+    admission = admission_chain(options, surroundings)
     services = service_allocator(options, store)
     writer = Writer(
         store=store,
@@ -85,7 +87,6 @@ def assemble(options: ApiserverOptions, instrument: Instrument) -> Apiserver:
         event_ttl=int(options.event_ttl),
     )
     deleter = Deleter(reader=reader, writer=writer, admission=admission)
-    authorizer = AuthorizerChain(authorization_rules(options, catalog))
     keys = token_keys(options)
     tokens = ServiceAccountTokens(keys, catalog)
     binding = Binding(writer)

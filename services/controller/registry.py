@@ -38,6 +38,8 @@ BUILT_IN = {
     "certificatesigningrequest-approving": "services.controller.certificates:CSRApprovingController",
     "certificatesigningrequest-signing": "services.controller.certificates:CSRSigningController",
     "resourcequota": "services.controller.resourcequota:ResourceQuotaController",
+    "pvc-protection": "services.controller.storage_protection:ClaimProtection",
+    "pv-protection": "services.controller.storage_protection:VolumeProtection",
     "podgc": "services.controller.podgc:PodGCController",
     "horizontalpodautoscaling": "services.controller.autoscaling.controller:HorizontalPodAutoscalerController",
 }

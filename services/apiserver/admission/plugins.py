@@ -10,11 +10,23 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 
+from services.apiserver.admission.certificates import (
+    CertificateApproval,
+    CertificateSigning,
+    CertificateSubjectRestriction,
+    Decides,
+)
 from services.apiserver.admission.chain import Chain, Plugin
+from services.apiserver.admission.ingress import DefaultIngressClass
 from services.apiserver.admission.limit_ranges import LimitRanger
 from services.apiserver.admission.namespaces import NamespaceLifecycle
-from services.apiserver.admission.pods import DefaultTolerations, Priority, ServiceAccounts
+from services.apiserver.admission.nodes import NodeRestriction, NodeTaint
+from services.apiserver.admission.priority import Priority
 from services.apiserver.admission.quotas import Quotas
+from services.apiserver.admission.runtime_class import RuntimeClasses
+from services.apiserver.admission.service_accounts import ServiceAccounts
+from services.apiserver.admission.storage import ClaimResize, DefaultStorageClass, StorageProtection
+from services.apiserver.admission.tolerations import DefaultTolerations
 from services.apiserver.options import ApiserverOptions
 from services.apiserver.registry.catalog import Catalog
 from services.apiserver.registry.reading import Reader
@@ -32,6 +44,7 @@ class Surroundings:
     catalog: Catalog
     reader: Reader
     store: Store
+    authorizer: Decides
     webhooks: WebhookClient
     metrics: CollectorRegistry
 
@@ -43,9 +56,22 @@ def admission_chain(options: ApiserverOptions, given: Surroundings) -> Chain:
     known: dict[str, Callable[[], Plugin]] = {
         "NamespaceLifecycle": lambda: NamespaceLifecycle(catalog, reader),
         "LimitRanger": lambda: LimitRanger(catalog),
-        "ServiceAccount": lambda: ServiceAccounts(catalog, reader, require=False),
-        "Priority": lambda: Priority(catalog),
-        "DefaultTolerationSeconds": lambda: DefaultTolerations(),
+        "ServiceAccount": lambda: ServiceAccounts(catalog, reader),
+        "NodeRestriction": lambda: NodeRestriction(catalog),
+        "TaintNodesByCondition": NodeTaint,
+        "Priority": lambda: Priority(catalog, reader),
+        "DefaultTolerationSeconds": lambda: DefaultTolerations(
+            not_ready_seconds=options.default_not_ready_toleration_seconds,
+            unreachable_seconds=options.default_unreachable_toleration_seconds,
+        ),
+        "DefaultStorageClass": lambda: DefaultStorageClass(catalog),
+        "StorageObjectInUseProtection": StorageProtection,
+        "PersistentVolumeClaimResize": lambda: ClaimResize(catalog),
+        "RuntimeClass": lambda: RuntimeClasses(catalog, reader),
+        "CertificateApproval": lambda: CertificateApproval(given.authorizer),
+        "CertificateSigning": lambda: CertificateSigning(given.authorizer),
+        "CertificateSubjectRestriction": CertificateSubjectRestriction,
+        "DefaultIngressClass": lambda: DefaultIngressClass(catalog),
         "MutatingAdmissionWebhook": lambda: MutatingWebhooks(catalog, caller),
         "ValidatingAdmissionWebhook": lambda: ValidatingWebhooks(catalog, caller),
         "ResourceQuota": lambda: Quotas(catalog=catalog, reader=reader, store=given.store),

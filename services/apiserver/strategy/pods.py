@@ -35,13 +35,6 @@ def _create(pod: Any) -> None:
     pod.status.qosClass = qos_class(pod)
 
 
-def _update(new: Any, old: Any) -> None:
-    """What admission decided at creation stays where an update leaves it out."""
-    for field in ("priority", "preemptionPolicy"):
-        if old.spec.HasField(field) and not new.spec.HasField(field):
-            setattr(new.spec, field, getattr(old.spec, field))
-
-
 def _update_status(new: Any, old: Any) -> None:
     """A status write may label and annotate, not adopt."""
     del new.metadata.ownerReferences[:]
@@ -220,7 +213,6 @@ KINDS = {
         status=True,
         alike=True,
         create=_create,
-        update=_update,
         update_status=_update_status,
         validate=_validate,
         validate_update=_validate_update,

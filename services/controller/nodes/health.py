@@ -70,6 +70,9 @@ def wanted_taints(node: core.Node, now: float, *, evict: bool) -> list[core.Tain
         key = _CONDITION_TAINTS.get(condition.type, {}).get(condition.status)
         if key is not None:
             no_schedule.append(key)
+    if not ready_status(node) and any(t.key == NOT_READY and t.effect == "NoSchedule" for t in node.spec.taints):
+        # A new node stays as admission marked it until its kubelet has reported.
+        no_schedule.append(NOT_READY)
     if node.spec.unschedulable:
         no_schedule.append(UNSCHEDULABLE)
     no_execute = _CONDITION_TAINTS["Ready"].get(ready_status(node))

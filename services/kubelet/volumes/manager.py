@@ -73,10 +73,8 @@ class VolumeManager:
         """A pod changed: its labels and annotations may be in a volume."""
         mounted = self._mounted.get(pod.metadata.uid)
         if mounted is not None:
-            mounted.pod = pod
-            if any(
-                v.volumeSource.HasField("downwardAPI") or v.volumeSource.HasField("projected") for v in pod.spec.volumes
-            ):
+            before, mounted.pod = mounted.pod.metadata, pod
+            if before.labels != pod.metadata.labels or before.annotations != pod.metadata.annotations:
                 self._note(pod.metadata.uid)
 
     def path_of(self, pod: core.Pod, volume: str) -> Path:

@@ -1,0 +1,181 @@
+"""ServiceAccount: every pod runs as an account of its namespace, and finds that account's token in its files."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from collections.abc import Iterator
+from typing import Any
+
+from services.apiserver.admission.chain import CREATE, Attributes, BasePlugin, refused
+from services.apiserver.registry.catalog import Catalog
+from services.apiserver.registry.reading import Reader
+from services.apiserver.registry.writing import SUFFIX_ALPHABET
+from tillerman.pb.k8s import core_v1_pb2 as core
+
+DEFAULT = "default"
+MIRROR = "kubernetes.io/config.mirror"
+ENFORCE_SECRETS = "kubernetes.io/enforce-mountable-secrets"
+VOLUME_PREFIX = "kube-api-access-"
+MOUNT_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
+ROOT_CA = "kube-root-ca.crt"
+# An hour and some seconds, by which tokens that nobody asked for explicitly are told from others.
+TOKEN_SECONDS = 3607
+FILE_MODE = 0o644
+# The account "default" of a new namespace is on its way.
+TRIES = 10
+
+
+class ServiceAccounts(BasePlugin):
+    """Pods whose account does not exist are refused wherever accounts are kept.
+
+    An API server that runs alone has nobody to make the accounts "default", so there pods get the name and nothing
+    else. Where kube-system has such an account there is a controller manager, and the rule holds everywhere.
+    """
+
+    operations = frozenset({CREATE})
+    resources = frozenset({("", "pods")})
+
+    def __init__(self, catalog: Catalog, reader: Reader) -> None:
+        self._catalog = catalog
+        self._reader = reader
+
+    async def admit(self, attributes: Attributes) -> None:
+        """Raises Forbidden."""
+        pod = attributes.obj
+        spec = pod.spec
+        if MIRROR in pod.metadata.annotations:
+            return
+        if not spec.serviceAccountName:
+            spec.serviceAccountName = DEFAULT
+        spec.serviceAccount = spec.serviceAccountName
+        account = await self._account(attributes)
+        if account is None:
+            return
+        if _automounts(account, spec):
+            mount_token(spec)
+        if not spec.imagePullSecrets:
+            spec.imagePullSecrets.extend(account.imagePullSecrets)
+
+    async def validate(self, attributes: Attributes) -> None:
+        """Raises Forbidden."""
+        pod = attributes.obj
+        if MIRROR in pod.metadata.annotations:
+            _check_mirror(attributes)
+            return
+        if not pod.spec.serviceAccountName:
+            name = f"{attributes.namespace}/{pod.metadata.name}"
+            raise refused(attributes, f"no service account specified for pod {name}")
+        account = self._cached(attributes.namespace, pod.spec.serviceAccountName) or await self._account(attributes)
+        if account is not None and account.metadata.annotations.get(ENFORCE_SECRETS) == "true":
+            _check_secrets(attributes, account)
+
+    def _cached(self, namespace: str, name: str) -> Any | None:
+        accounts = self._catalog.get("v1", "serviceaccounts")
+        entry = accounts.cache.entries.get(accounts.key(namespace, name))
+        return None if entry is None else entry.message()
+
+    async def _account(self, attributes: Attributes) -> Any | None:
+        """None where there are no accounts at all."""
+        namespace, name = attributes.namespace, attributes.obj.spec.serviceAccountName
+        found = self._cached(namespace, name)
+        if found is not None or not self._kept():
+            return found
+        accounts = self._catalog.get("v1", "serviceaccounts")
+        pause = random.uniform(0.1, 0.2)
+        for attempt in range(TRIES if name == DEFAULT else 1):
+            if attempt:
+                await asyncio.sleep(pause)
+            entry = await self._reader.fresh(accounts, accounts.key(namespace, name))
+            if entry is not None:
+                return entry.message()
+        detail = f'error looking up service account {namespace}/{name}: serviceaccount "{name}" not found'
+        raise refused(attributes, detail)
+
+    def _kept(self) -> bool:
+        accounts = self._catalog.get("v1", "serviceaccounts")
+        return accounts.key("kube-system", DEFAULT) in accounts.cache.entries
+
+
+def _automounts(account: Any, spec: Any) -> bool:
+    for given in (spec, account):
+        if given.HasField("automountServiceAccountToken"):
+            return bool(given.automountServiceAccountToken)
+    return True
+
+
+def mount_token(spec: Any) -> None:
+    """The volume with token, CA and namespace, in every container that has nothing at that path yet."""
+    volume = next((v.name for v in spec.volumes if v.name.startswith(VOLUME_PREFIX)), "")
+    name = volume or VOLUME_PREFIX + "".join(secrets.choice(SUFFIX_ALPHABET) for _ in range(5))
+    needed = False
+    for container in (*spec.initContainers, *spec.containers):
+        if not any(mount.mountPath == MOUNT_PATH for mount in container.volumeMounts):
+            container.volumeMounts.add(name=name, readOnly=True, mountPath=MOUNT_PATH)
+            needed = True
+    if needed and not volume:
+        added = spec.volumes.add(name=name)
+        added.volumeSource.projected.CopyFrom(TOKEN_VOLUME)
+
+
+def _token_volume() -> core.ProjectedVolumeSource:
+    volume = core.ProjectedVolumeSource(defaultMode=FILE_MODE)
+    token = volume.sources.add().serviceAccountToken
+    token.path, token.expirationSeconds = "token", TOKEN_SECONDS
+    certificate = volume.sources.add().configMap
+    certificate.localObjectReference.name = ROOT_CA
+    certificate.items.add(key="ca.crt", path="ca.crt")
+    namespace = volume.sources.add().downwardAPI.items.add(path="namespace")
+    namespace.fieldRef.apiVersion, namespace.fieldRef.fieldPath = "v1", "metadata.namespace"
+    return volume
+
+
+TOKEN_VOLUME = _token_volume()
+
+
+def _check_mirror(attributes: Attributes) -> None:
+    spec = attributes.obj.spec
+    if spec.serviceAccountName:
+        raise refused(attributes, "a mirror pod may not reference service accounts")
+    if any(True for _ in _secrets(spec)):
+        raise refused(attributes, "a mirror pod may not reference secrets")
+    for volume in spec.volumes:
+        if any(source.HasField("serviceAccountToken") for source in volume.volumeSource.projected.sources):
+            raise refused(attributes, "a mirror pod may not use ServiceAccountToken volume projections")
+
+
+def _check_secrets(attributes: Attributes, account: Any) -> None:
+    """An account may name the secrets that its pods are allowed to use."""
+    spec, allowed = attributes.obj.spec, {secret.name for secret in account.secrets}
+    name = account.metadata.name
+    for what, secret in _secrets(spec):
+        if secret not in allowed:
+            detail = f'{what} with secret.secretName="{secret}" is not allowed because service account {name} does not '
+            raise refused(attributes, f"{detail}reference that secret")
+    pulls = {secret.name for secret in account.imagePullSecrets}
+    for index, reference in enumerate(spec.imagePullSecrets):
+        if reference.name not in pulls:
+            raise refused(
+                attributes,
+                f'imagePullSecrets[{index}].name="{reference.name}" is not allowed because service account {name} '
+                "does not reference that imagePullSecret",
+            )
+
+
+def _secrets(spec: Any) -> Iterator[tuple[str, str]]:
+    """(where, name) of every secret that the containers get to see."""
+    for volume in spec.volumes:
+        source = volume.volumeSource
+        if source.HasField("secret"):
+            yield "volume", source.secret.secretName
+        for part in source.projected.sources:
+            if part.HasField("secret"):
+                yield "volume", part.secret.localObjectReference.name
+    for container in (*spec.initContainers, *spec.containers):
+        for variable in container.env:
+            if variable.valueFrom.HasField("secretKeyRef"):
+                yield f"env var {variable.name}", variable.valueFrom.secretKeyRef.localObjectReference.name
+        for source in container.envFrom:
+            if source.HasField("secretRef"):
+                yield "envFrom", source.secretRef.localObjectReference.name
