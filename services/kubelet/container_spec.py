@@ -44,6 +44,7 @@ def container_spec(
     container: core.Container,
     *,
     sandbox: SandboxState,
+    target_id: str,
     attempt: int,
     backoff_seconds: int,
     image: ImageState,
@@ -52,7 +53,7 @@ def container_spec(
     volume_path: Callable[[str], Path],
     node_memory: int,
 ) -> ContainerSpec:
-    """Raises ConfigError. volume_path gives where a volume is, and raises VolumeError."""
+    """Raises ConfigError. target_id: see ContainerSpec. volume_path gives where a volume is, and raises VolumeError."""
     return ContainerSpec(
         pod=pod_identity(pod),
         name=container.name,
@@ -77,6 +78,7 @@ def container_spec(
         host_pid=pod.spec.hostPID,
         host_ipc=pod.spec.hostIPC,
         share_processes=pod.spec.shareProcessNamespace,
+        target_id=target_id,
     )
 
 

@@ -145,9 +145,28 @@ def is_sidecar(container: core.Container) -> bool:
     return container.restartPolicy == "Always"
 
 
+def ephemeral_containers(pod: core.Pod) -> Iterator[core.Container]:
+    """As ordinary containers: theirs is a message of its own, whose fields have the same numbers."""
+    for ephemeral in pod.spec.ephemeralContainers:
+        yield core.Container.FromString(ephemeral.ephemeralContainerCommon.SerializeToString())
+
+
 def all_containers(pod: core.Pod) -> Iterator[core.Container]:
     yield from pod.spec.initContainers
     yield from pod.spec.containers
+    yield from ephemeral_containers(pod)
+
+
+def is_ephemeral(pod: core.Pod, name: str) -> bool:
+    return any(ephemeral.ephemeralContainerCommon.name == name for ephemeral in pod.spec.ephemeralContainers)
+
+
+def target_of(pod: core.Pod, name: str) -> str:
+    """The container whose processes an ephemeral container sees; empty for none."""
+    for ephemeral in pod.spec.ephemeralContainers:
+        if ephemeral.ephemeralContainerCommon.name == name:
+            return ephemeral.targetContainerName
+    return ""
 
 
 def grace_period(pod: core.Pod) -> float:
@@ -160,6 +179,8 @@ def grace_period(pod: core.Pod) -> float:
 
 def should_restart(pod: core.Pod, container: core.Container, state: ContainerState) -> bool:
     """Whether a container that ended has to run again."""
+    if is_ephemeral(pod, container.name):
+        return False
     policy = pod.spec.restartPolicy or "Always"
     if is_sidecar(container) or policy == "Always":
         return True
@@ -302,6 +323,10 @@ def _run_containers(pod: core.Pod, observed: Observed, now: float, result: Plan)
     _prepare(pod, observed, now, result, first_only=True)
     _forget_old_attempts(observed, result)
     result.activity = "running"
+    for container in ephemeral_containers(pod):
+        # They run once, whether or not the pod has come through its init containers.
+        if observed.view(container.name).latest is None:
+            _converge(pod, container, observed, now, result)
     initialized = _main_ever_started(pod, observed)
     if not _run_init_containers(pod, observed, now, result, initialized=initialized):
         result.activity = result.activity if result.activity != "running" else "running init containers"

@@ -31,6 +31,8 @@ from services.kubelet.plan import (
     TearDown,
     all_containers,
     grace_period,
+    is_ephemeral,
+    target_of,
 )
 from services.kubelet.pod_files import ClusterDns, etc_hosts, hostname_of, resolv_conf
 from services.kubelet.references import References
@@ -52,6 +54,11 @@ log = structlog.get_logger(__name__)
 _RETRY_SECONDS = 2.0
 _MESSAGE_BYTES = 4096
 _FALLBACK_BYTES = 2048
+_METRIC_KINDS = {
+    "initContainers": "init_container",
+    "containers": "container",
+    "ephemeralContainers": "ephemeral_container",
+}
 
 
 @dataclass(slots=True)
@@ -100,8 +107,7 @@ class PodActions:
     def event(self, kind: str, reason: str, message: str, container: str = "") -> None:
         path = ""
         if container:
-            init = any(c.name == container for c in self.pod.spec.initContainers)
-            path = f"spec.{'initContainers' if init else 'containers'}{{{container}}}"
+            path = f"spec.{_list_of(self.pod, container)}{{{container}}}"
         self._tools.record(self.pod, kind, reason, message, path)
 
     def reporter(self, container: str) -> Callable[[str, str, str], None]:
@@ -213,6 +219,7 @@ class PodActions:
                 pod,
                 container,
                 sandbox=sandbox,
+                target_id=self._target_id(container.name),
                 attempt=action.attempt,
                 backoff_seconds=action.backoff_seconds,
                 image=image,
@@ -225,7 +232,7 @@ class PodActions:
             self.event("Warning", "Failed", f"Error: {error}", container.name)
             view.trouble = self._trouble("CreateContainerConfigError", str(error), view.trouble, first=2.0, limit=30.0)
             return
-        kind = "init_container" if any(c.name == container.name for c in pod.spec.initContainers) else "container"
+        kind = _METRIC_KINDS[_list_of(pod, container.name)]
         try:
             state = await tools.runtime.run_container(sandbox, spec)
         except RuntimeFailure as error:
@@ -249,6 +256,16 @@ class PodActions:
             observed.image_ids.pop(container.name, None)
         if container.lifecycle.HasField("postStart"):
             await self._post_start(container, state)
+
+    def _target_id(self, name: str) -> str:
+        """The running container whose processes an ephemeral container sees. Raises ConfigError."""
+        target = target_of(self.pod, name)
+        if not target:
+            return ""
+        view = self._observed.view(target)
+        if view.latest is None or not view.running:
+            raise ConfigError(f'unable to find target container "{target}"')
+        return view.latest.id
 
     async def _post_start(self, container: core.Container, state: ContainerState) -> None:
         try:
@@ -362,6 +379,13 @@ class PodActions:
 
     def _container(self, name: str) -> core.Container:
         return next(c for c in all_containers(self.pod) if c.name == name)
+
+
+def _list_of(pod: core.Pod, container: str) -> str:
+    """The list of the pod's spec that the container is in."""
+    if is_ephemeral(pod, container):
+        return "ephemeralContainers"
+    return "initContainers" if any(c.name == container for c in pod.spec.initContainers) else "containers"
 
 
 def _head(path: Path, limit: int) -> bytes:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from services.kubelet.backoff import next_backoff
 from services.kubelet.observed import CONTAINER_CREATING, CRASH_LOOP, POD_INITIALIZING, ContainerView, Observed
-from services.kubelet.plan import is_sidecar, pod_is_over, should_restart
+from services.kubelet.plan import ephemeral_containers, is_ephemeral, is_sidecar, pod_is_over, should_restart
 from services.kubelet.runtime.interface import ContainerState, Phase
 from tillerman.api.pods import qos_class
 from tillerman.api.times import from_seconds
@@ -27,6 +27,9 @@ def pod_status(
     )
     status.containerStatuses.extend(
         _container_status(pod, c, observed, now, runtime_name, init=False, over=over) for c in pod.spec.containers
+    )
+    status.ephemeralContainerStatuses.extend(
+        _container_status(pod, c, observed, now, runtime_name, init=False, over=over) for c in ephemeral_containers(pod)
     )
     status.phase = _phase(pod, observed, old, over=over)
     if observed.rejection is not None:
@@ -79,7 +82,7 @@ def _container_status(
     view = observed.view(container.name)
     status = core.ContainerStatus(name=container.name, image=container.image, imageID="", restartCount=0, ready=False)
     state = view.latest
-    sidecar = init and is_sidecar(container)
+    sidecar, ephemeral = init and is_sidecar(container), is_ephemeral(pod, container.name)
     if state is not None:
         status.restartCount = state.attempt
         status.imageID = state.image_id
@@ -87,10 +90,12 @@ def _container_status(
     previous: ContainerState | None = view.attempts[1] if len(view.attempts) > 1 else None
     if state is not None and state.phase is Phase.RUNNING:
         status.state.running.startedAt.CopyFrom(from_seconds(int(state.started_at)))
-        status.started = view.started
-        status.ready = (view.ready and view.started) if not init or sidecar else False
+        if not ephemeral:
+            status.started = view.started
+            status.ready = (view.ready and view.started) if not init or sidecar else False
     else:
-        status.started = False
+        if not ephemeral:
+            status.started = False
         waiting = _waiting(pod, container, observed, view, now, init=init, over=over)
         if waiting is None and state is not None and state.phase is Phase.EXITED:
             _terminated(status.state, state, runtime_name)
@@ -149,6 +154,8 @@ def _waiting(
             )
             return CRASH_LOOP, message
         return None
+    if is_ephemeral(pod, container.name):
+        return CONTAINER_CREATING, ""
     waits_for_init = bool(pod.spec.initContainers) and (
         init or not all(_init_done(c, observed) for c in pod.spec.initContainers)
     )

@@ -13,6 +13,7 @@ import structlog
 from services.kubelet.machine import Machine, free_memory, node_cpu_nanoseconds
 from services.kubelet.metrics import CONTAINER_CPU, CONTAINER_MEMORY
 from services.kubelet.observed import Observed
+from services.kubelet.plan import all_containers
 from services.kubelet.runtime.interface import Runtime, RuntimeFailure, Usage
 from tillerman.client.clock import Clock
 from tillerman.pb.k8s import core_v1_pb2 as core
@@ -100,7 +101,7 @@ class StatsCollector:
 
     def forget(self, pod: core.Pod) -> None:
         """The pod is gone: so are its metrics."""
-        for container in [*pod.spec.initContainers, *pod.spec.containers]:
+        for container in all_containers(pod):
             for metric in (CONTAINER_MEMORY, CONTAINER_CPU):
                 try:
                     metric.remove(container.name, pod.metadata.name, pod.metadata.namespace)

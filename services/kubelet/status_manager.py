@@ -159,4 +159,12 @@ def _patch(old: core.PodStatus, new: core.PodStatus) -> dict[str, Any]:
 
 
 # Fields that the kubelet takes away again; others are left as somebody else set them.
-_OWNED = ("reason", "message", "podIP", "podIPs", "initContainerStatuses", "containerStatuses")
+_OWNED = (
+    "reason",
+    "message",
+    "podIP",
+    "podIPs",
+    "initContainerStatuses",
+    "containerStatuses",
+    "ephemeralContainerStatuses",
+)

@@ -18,7 +18,8 @@ from services.kubelet.runtime.interface import (
 KIND_SANDBOX = "sandbox"
 KIND_CONTAINER = "container"
 _LOG_CONFIG = {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "5"}}
-_PROPAGATION = {"": "rprivate", "None": "rprivate", "HostToContainer": "rslave", "Bidirectional": "rshared"}
+# Left out, Docker takes rprivate, but for a source around its own root, which it only mounts as rslave.
+_PROPAGATION = {"HostToContainer": {"Propagation": "rslave"}, "Bidirectional": {"Propagation": "rshared"}}
 
 
 def sandbox_name(pod: PodIdentity, attempt: int) -> str:
@@ -77,7 +78,7 @@ def container_body(spec: ContainerSpec, *, sandbox_id: str, labels: Mapping[str,
                 "Source": mount.source,
                 "Target": mount.target,
                 "ReadOnly": mount.read_only,
-                "BindOptions": {"Propagation": _PROPAGATION.get(mount.propagation, "rprivate")},
+                "BindOptions": _PROPAGATION.get(mount.propagation, {}),
             }
             for mount in spec.mounts
         ],
@@ -91,6 +92,8 @@ def container_body(spec: ContainerSpec, *, sandbox_id: str, labels: Mapping[str,
         host["PidMode"] = "host"
     elif spec.share_processes:
         host["PidMode"] = shared
+    elif spec.target_id:
+        host["PidMode"] = f"container:{spec.target_id}"
     if resources.cpu_limit:
         # The least the kernel takes is 1 ms of each 100 ms.
         host["CpuPeriod"], host["CpuQuota"] = 100_000, max(1000, resources.cpu_limit * 100)

@@ -80,8 +80,16 @@ class DockerSession:
 
     @classmethod
     async def attach(cls, engine: Engine, container_id: str, *, stdin: bool, tty: bool) -> "DockerSession":
+        """Raises RuntimeFailure for a container that has ended: Docker would attach to it, and never say a word."""
         query = {"stream": "1", "stdout": "1", "stderr": "1", "stdin": "1" if stdin else "0"}
         stream = await engine.stream("POST", f"/containers/{container_id}/attach", query=query, upgrade=True)
+        try:
+            answer = await engine.call("inspect", lambda client: client.inspect_container(container_id))
+            if not answer["State"].get("Running"):
+                raise RuntimeFailure(f"container {container_id[:12]} is not running")
+        except RuntimeFailure:
+            stream.close()
+            raise
         return cls(engine, stream, exec_id="", container_id=container_id, tty=tty)
 
     def output(self) -> AsyncIterator[Output]:

@@ -137,6 +137,8 @@ class ContainerSpec:
     host_pid: bool = False
     host_ipc: bool = False
     share_processes: bool = False
+    # The container whose processes this one sees; empty: its own, or what the three above say.
+    target_id: str = ""
 
 
 class Phase(StrEnum):

@@ -123,6 +123,30 @@ def test_init_containers_run_one_after_another() -> None:
     assert plan(spec, both, NOW).actions == [StartContainer("web", 0, 0)]
 
 
+def with_debugger(spec: core.Pod, target: str = "") -> core.Pod:
+    ephemeral = spec.spec.ephemeralContainers.add(targetContainerName=target)
+    ephemeral.ephemeralContainerCommon.name, ephemeral.ephemeralContainerCommon.image = "debug", "tools:1"
+    return spec
+
+
+def test_an_ephemeral_container_starts_once_whatever_the_others_do() -> None:
+    spec = with_debugger(pod("web", init=("init",)))
+    observed = ready(container("init"), images=("web", "init", "debug"))
+    assert plan(spec, observed, NOW).actions == [StartContainer("debug", 0, 0)]
+    observed.view("debug").attempts.append(container("debug", Phase.EXITED, exit_code=3))
+    assert plan(spec, observed, NOW + 1000).actions == []
+
+
+def test_an_ephemeral_container_is_in_the_status_but_makes_no_pod() -> None:
+    spec = with_debugger(pod("web"))
+    observed = ready(container("web"), container("debug", Phase.EXITED, exit_code=3))
+    status = pod_status(spec, observed, NOW, previous=core.PodStatus(), runtime_name="docker", host_ip="")
+    assert status.phase == "Running"
+    assert [c.name for c in status.containerStatuses] == ["web"]
+    (debug,) = status.ephemeralContainerStatuses
+    assert (debug.name, debug.state.terminated.exitCode, debug.restartCount) == ("debug", 3, 0)
+
+
 def test_a_sidecar_has_to_be_started_before_what_follows_and_is_restarted() -> None:
     spec = pod("web", init=("side", "init"), sidecars=("side",), policy="Never")
     observed = ready(container("side"))
