@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from services.apiserver.registry.context import Context, User
 from services.apiserver.registry.registry import Target
 from tillerman.api.status import StatusError, forbidden
+from tillerman.pb.k8s import rbac_v1_pb2
+
+
+@dataclass(slots=True)
+class Granted:
+    """rbac/v1 PolicyRules that hold for a user; ``unknown``: why there may be others."""
+
+    rules: list[Any] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
 
 
 class Rule(Protocol):
@@ -18,6 +28,9 @@ class Rule(Protocol):
     def allows_path(self, user: User, verb: str, path: str) -> bool:
         """For URLs that are no resources: /healthz, /version."""
 
+    def granted(self, user: User, namespace: str) -> Granted:
+        """What it would allow in a namespace, and in the whole cluster."""
+
 
 class AlwaysAllow:
     def allows(self, user: User, verb: str, target: Target) -> bool:
@@ -25,6 +38,15 @@ class AlwaysAllow:
 
     def allows_path(self, user: User, verb: str, path: str) -> bool:
         return True
+
+    def granted(self, user: User, namespace: str) -> Granted:
+        return Granted(everything())
+
+
+def everything() -> list[Any]:
+    """The rules of who may do anything."""
+    whole = rbac_v1_pb2.PolicyRule(verbs=["*"], apiGroups=["*"], resources=["*"])
+    return [whole, rbac_v1_pb2.PolicyRule(verbs=["*"], nonResourceURLs=["*"])]
 
 
 class AuthorizerChain:
@@ -38,6 +60,17 @@ class AuthorizerChain:
 
     def allows_path(self, user: User, verb: str, path: str) -> bool:
         return "system:masters" in user.groups or any(rule.allows_path(user, verb, path) for rule in self._rules)
+
+    def granted(self, user: User, namespace: str) -> Granted:
+        """What all of them grant together."""
+        if "system:masters" in user.groups:
+            return Granted(everything())
+        whole = Granted()
+        for rule in self._rules:
+            part = rule.granted(user, namespace)
+            whole.rules += part.rules
+            whole.unknown += part.unknown
+        return whole
 
     async def authorize(self, context: Context, verb: str, target: Target) -> None:
         """Raises Forbidden with Kubernetes' words."""

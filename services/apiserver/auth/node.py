@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from services.apiserver.auth.authorize import Granted
 from services.apiserver.registry.catalog import Catalog
 from services.apiserver.registry.context import User
 from services.apiserver.registry.registry import Target
@@ -49,6 +50,9 @@ class NodeRule:
 
     def allows_path(self, user: User, verb: str, path: str) -> bool:
         return False
+
+    def granted(self, user: User, namespace: str) -> Granted:
+        return Granted(unknown=["node authorizer does not support user rule resolution"])
 
     def _pod(self, node: str, verb: str, target: Target) -> bool:
         if verb == "create" and not target.subresource:

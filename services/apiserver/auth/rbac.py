@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from services.apiserver.auth.authorize import Granted
 from services.apiserver.cache.resource import ResourceCache
 from services.apiserver.registry.catalog import Catalog
 from services.apiserver.registry.context import User
@@ -44,6 +45,10 @@ class Rbac:
     def allows_path(self, user: User, verb: str, path: str) -> bool:
         self._refresh()
         return any(not namespace and covers_path(rule, verb, path) for namespace, rule in self.rules_of(user))
+
+    def granted(self, user: User, namespace: str) -> Granted:
+        self._refresh()
+        return Granted([rule for bound, rule in self.rules_of(user) if bound in ("", namespace)])
 
     def rules_of(self, user: User) -> list[tuple[str, Any]]:
         """(namespace, PolicyRule) of everything that is bound to the user; namespace "" is the whole cluster."""

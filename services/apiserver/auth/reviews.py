@@ -29,6 +29,7 @@ def reviews(
         (AUTHORIZATION, "subjectaccessreviews"): access,
         (AUTHORIZATION, "localsubjectaccessreviews"): access,
         (AUTHORIZATION, "selfsubjectaccessreviews"): SelfAccessReview(authorizer),
+        (AUTHORIZATION, "selfsubjectrulesreviews"): SelfRulesReview(authorizer),
     }
 
 
@@ -92,6 +93,31 @@ class SelfAccessReview:
     async def create(self, target: Target, body: Any, context: Context) -> Message:
         _check(body, target, needs_user=False)
         _answer(body, context.user, self._authorizer)
+        answer: Message = body
+        return answer
+
+
+class SelfRulesReview:
+    """What the caller may do in a namespace."""
+
+    def __init__(self, authorizer: AuthorizerChain) -> None:
+        self._authorizer = authorizer
+
+    async def create(self, target: Target, body: Any, context: Context) -> Message:
+        if not body.spec.namespace:
+            raise bad_request("no namespace on request")
+        granted = self._authorizer.granted(context.user, body.spec.namespace)
+        body.ClearField("status")
+        status = body.status
+        status.incomplete = bool(granted.unknown)
+        if granted.unknown:
+            status.evaluationError = ", ".join(granted.unknown)
+        for rule in granted.rules:
+            if rule.resources:
+                parts = {"apiGroups": rule.apiGroups, "resources": rule.resources, "resourceNames": rule.resourceNames}
+                status.resourceRules.add(verbs=rule.verbs, **parts)
+            if rule.nonResourceURLs:
+                status.nonResourceRules.add(verbs=rule.verbs, nonResourceURLs=rule.nonResourceURLs)
         answer: Message = body
         return answer
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import time
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,6 +120,8 @@ class ServiceAccountTokens:
         if self._uid("serviceaccounts", namespace, account.get("name", "")) != account.get("uid"):
             return None
         extra: list[tuple[str, tuple[str, ...]]] = []
+        if claims and claims.get("jti"):
+            extra.append(("authentication.kubernetes.io/credential-id", (f"JTI={claims['jti']}",)))
         for kind, resource in (("pod", "pods"), ("secret", "secrets")):
             bound = private.get(kind)
             if bound:
@@ -206,6 +209,7 @@ class TokenRequest(BaseSubresource):
             "exp": expires,
             "iat": now,
             "iss": self._keys.issuer,
+            "jti": str(uuid.uuid4()),
             PRIVATE_CLAIM: private,
             "nbf": now,
             "sub": f"system:serviceaccount:{target.namespace}:{target.name}",

@@ -19,6 +19,7 @@ from services.apiserver.registry import managed
 from services.apiserver.registry.context import Context
 from services.apiserver.registry.partial import OWN_RULES, restrict
 from services.apiserver.registry.reading import Reader
+from services.apiserver.registry.requester import REQUESTS, name_requester
 from services.apiserver.registry.resource import Resource
 from services.apiserver.registry.uids import new_uid
 from services.apiserver.registry.versions import ruled
@@ -138,6 +139,8 @@ class Writer:
         if resource.namespaced:
             meta.namespace = namespace
         resource.prepare_for_create(obj)
+        if (resource.group, resource.name) == REQUESTS:
+            name_requester(obj.spec, context.user)
         if causes := resource.validate_create(ruled(obj, context)):
             raise invalid(resource.group_kind, meta.name or meta.generateName, causes)
         attributes.obj = obj
