@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 from google.protobuf.descriptor import FieldDescriptor
 
+from services.apiserver.cache.wire import length_delimited
 from services.apiserver.fronts.http.content import Answer
 from services.apiserver.fronts.http.discovery import Discovery, Listed
 from tillerman.api.scheme import SCHEME, ResourceInfo
@@ -49,6 +50,8 @@ FORMS: dict[str, dict[str, Any]] = {
     "k8s.io.api.certificates.v1.ExtraValue": STRINGS,
 }
 _SCHEMAS = "k8s.io.apiextensions_apiserver.pkg.apis.apiextensions.v1.JSON"
+# Of googleapis/gnostic's openapi.v2.Document.
+OPENAPI_V2 = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
 QUERY = ("dryRun", "fieldManager", "fieldValidation", "force", "pretty")
 
 
@@ -72,6 +75,16 @@ class OpenApi:
             if _path(api_version) == path:
                 return Answer(orjson.dumps(_document(api_version, rows)))
         raise no_such_path()
+
+
+def legacy(accept: str) -> Answer:
+    """/openapi/v2, which kubectl falls back to for a kind that no document of v3 has: it names no kinds at all."""
+    if OPENAPI_V2 in accept:
+        info = length_delimited(1, b"Kubernetes") + length_delimited(2, VERSION.encode())
+        # Its media type, but for the "@" that Go's parser of media types does not take in an answer.
+        media = OPENAPI_V2.replace("@", ".")
+        return Answer(length_delimited(1, b"2.0") + length_delimited(2, info), media_type=media)
+    return Answer(orjson.dumps({"swagger": "2.0", "info": {"title": "Kubernetes", "version": VERSION}, "paths": {}}))
 
 
 def _path(api_version: str) -> str:
@@ -176,17 +189,22 @@ class _Schemas:
             properties["kind"] = {"type": "string", "description": "The kind of the object."}
             group, _, version = api_version.rpartition("/")
             schema["x-kubernetes-group-version-kind"] = [{"group": group, "version": version, "kind": kind}]
-        self._properties(descriptor, properties)
+        required: list[str] = []
+        self._properties(descriptor, properties, required)
         if properties:
             schema["properties"] = properties
+        if required:
+            schema["required"] = required
         return schema
 
-    def _properties(self, descriptor: Any, into: dict[str, Any]) -> None:
+    def _properties(self, descriptor: Any, into: dict[str, Any], required: list[str]) -> None:
         for field in descriptor.fields:
             facts = field.GetOptions().Extensions[options_pb2.k8s]
             if facts.inline and field.message_type is not None:
-                self._properties(field.message_type, into)
+                self._properties(field.message_type, into, required)
             else:
+                if facts.always:
+                    required.append(field.json_name)
                 into[field.json_name] = self._property(field, facts)
 
     def _property(self, field: Any, facts: options_pb2.FieldFacts) -> dict[str, Any]:
@@ -227,7 +245,7 @@ def _description(field: Any, facts: options_pb2.FieldFacts) -> str:
 
 def _annotate(schema: dict[str, Any], facts: options_pb2.FieldFacts) -> None:
     if facts.values:
-        schema["enum"] = [value for value in facts.values if value]
+        schema["enum"] = sorted(value for value in facts.values if value)
     hints = {
         "x-kubernetes-patch-merge-key": facts.merge_key,
         "x-kubernetes-patch-strategy": ",".join(facts.patch_strategy),

@@ -1,19 +1,22 @@
-"""port-forward: SPDY/3.1 inside one WebSocket, one PortForward call to the kubelet for each of its connections.
+"""port-forward: SPDY/3.1, bare or inside one WebSocket; one PortForward call to the kubelet for each connection in it.
 
-The handler reads the WebSocket and hands data on; each connection has one task, and they end with the handler.
+The handler reads what comes and hands data on; each connection has one task, and they end with the handler.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 from aiohttp import WSMsgType, web
 
 from services.apiserver.fronts.http import spdy
+from services.apiserver.fronts.http.portchannels import PORT_CHANNELS, PortChannels, ports_of
+from services.apiserver.fronts.http.upgrades import negotiated, take_over, wants_spdy
 from services.apiserver.fronts.pods import EOF, Kubelets
 from services.apiserver.registry.context import Context, User
 from services.apiserver.registry.registry import Registry, Target
@@ -21,7 +24,8 @@ from tillerman.api.status import bad_request
 from tillerman.pb.api import pods_pb2
 from tillerman.pb.k8s import core_v1_pb2
 
-PROTOCOL = "SPDY/3.1+portforward.k8s.io"
+BARE = "portforward.k8s.io"
+PROTOCOL = f"SPDY/3.1+{BARE}"
 HEARTBEAT_SECONDS = 30.0
 CHUNK = 1 << 16
 MAX_CONNECTIONS = 1_000
@@ -47,22 +51,58 @@ class PortForward:
     async def serve(self, request: web.BaseRequest, target: Target, user: User) -> web.StreamResponse:
         """Raises StatusError before the connection is upgraded."""
         await self._registry.connect(target, core_v1_pb2.PodPortForwardOptions(), Context(user))
-        socket = web.WebSocketResponse(protocols=(PROTOCOL,), heartbeat=HEARTBEAT_SECONDS)
-        if not socket.can_prepare(request):
-            raise bad_request(f"Upgrade request required: this server speaks WebSockets with {PROTOCOL}")
+        if wants_spdy(request):
+            protocol = negotiated(request, (BARE,))
+            channel, _ = await self._kubelets.channel_of(target.namespace, target.name)
+            connection = take_over(request, protocol)
+            await Tunnel(connection, channel, target).run()
+            return connection
+        socket = web.WebSocketResponse(protocols=(PROTOCOL, *PORT_CHANNELS), heartbeat=HEARTBEAT_SECONDS)
+        ready = socket.can_prepare(request)
+        if not ready:
+            raise bad_request(f"Upgrade request required: this server speaks {PROTOCOL} over WebSockets, and SPDY/3.1")
+        ports = [] if ready.protocol == PROTOCOL else ports_of(request)
         channel, _ = await self._kubelets.channel_of(target.namespace, target.name)
         await socket.prepare(request)
-        await Tunnel(socket, channel, target).run()
+        if ready.protocol == PROTOCOL:
+            await Tunnel(SocketPipe(socket), channel, target).run()
+        else:
+            await PortChannels(socket, channel, target, ports).run()
         with contextlib.suppress(ConnectionError):
             await socket.close()
         return socket
 
 
+class Pipe(Protocol):
+    """Bytes both ways."""
+
+    def received(self) -> AsyncIterator[bytes]: ...
+
+    async def send(self, data: bytes) -> None:
+        """Raises ConnectionError."""
+        ...
+
+
+class SocketPipe:
+    """The binary messages of a WebSocket as one stream of bytes."""
+
+    def __init__(self, socket: web.WebSocketResponse) -> None:
+        self._socket = socket
+
+    async def received(self) -> AsyncIterator[bytes]:
+        async for message in self._socket:
+            if message.type is WSMsgType.BINARY:
+                yield message.data
+
+    async def send(self, data: bytes) -> None:
+        await self._socket.send_bytes(data)
+
+
 class Tunnel:
     """One caller's connections to one pod."""
 
-    def __init__(self, socket: web.WebSocketResponse, channel: Any, target: Target) -> None:
-        self._socket = socket
+    def __init__(self, pipe: Pipe, channel: Any, target: Target) -> None:
+        self._pipe = pipe
         self._channel = channel
         self._target = target
         self._decoder = spdy.Decoder()
@@ -74,10 +114,9 @@ class Tunnel:
     async def run(self) -> None:
         """Until the caller leaves or sends what is no SPDY."""
         try:
-            async for message in self._socket:
-                if message.type is WSMsgType.BINARY:
-                    for frame in self._decoder.feed(message.data):
-                        await self._take(frame)
+            async for data in self._pipe.received():
+                for frame in self._decoder.feed(data):
+                    await self._take(frame)
         except (spdy.ProtocolError, ConnectionError):
             return
         finally:
@@ -90,7 +129,7 @@ class Tunnel:
         if frame.kind == spdy.SYN_STREAM:
             await self._open(frame)
         elif frame.kind == spdy.PING:
-            await self._socket.send_bytes(self._encoder.ping(frame.payload))
+            await self._send(self._encoder.ping(frame.payload))
         elif frame.kind == spdy.RST_STREAM:
             connection = self._by_stream.get(frame.stream)
             if connection is not None and connection.task is not None:
@@ -120,7 +159,7 @@ class Tunnel:
 
     async def _send(self, frame: bytes) -> None:
         async with self._sending:
-            await self._socket.send_bytes(frame)
+            await self._pipe.send(frame)
 
     async def _forward(self, request: str, connection: Connection) -> None:
         """A refused connection ends both streams without a word: text on the error stream would end kubectl."""

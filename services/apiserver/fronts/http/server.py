@@ -17,13 +17,14 @@ import orjson
 from aiohttp import web
 
 from services.apiserver.auth.authorize import AuthorizerChain
+from services.apiserver.auth.impersonate import impersonated
 from services.apiserver.fronts.http import content
 from services.apiserver.fronts.http.channels import Channels
 from services.apiserver.fronts.http.content import Answer
 from services.apiserver.fronts.http.discovery import Discovery
 from services.apiserver.fronts.http.logs import Logs
 from services.apiserver.fronts.http.metrics import LISTED, METRICS, Metrics
-from services.apiserver.fronts.http.openapi import OpenApi
+from services.apiserver.fronts.http.openapi import OpenApi, legacy
 from services.apiserver.fronts.http.paths import resource_path, split
 from services.apiserver.fronts.http.portforward import PortForward
 from services.apiserver.fronts.http.verbs import Request, Verbs, error_line, warning_header
@@ -69,7 +70,7 @@ class HttpFront:
         max_writes: int = 400,
     ) -> None:
         self._registry = registry
-        self._authenticate = authenticate
+        self._identify = authenticate
         self._authorizer = authorizer
         self._instrument = instrument
         self._log = log
@@ -87,6 +88,10 @@ class HttpFront:
         self._metrics = Metrics(registry, kubelets)
         self._discovery = Discovery(registry, extra=LISTED)
         self._openapi = OpenApi(self._discovery)
+
+    async def _authenticate(self, request: web.BaseRequest) -> User:
+        """The caller, or whom it acts as. Raises Unauthorized, Forbidden."""
+        return impersonated(await self._identify(request), request.headers, self._authorizer)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answers one request; never raises but for cancellation."""
@@ -119,8 +124,8 @@ class HttpFront:
         """Who has no credentials at all may still ask for what everybody may see."""
         try:
             return await self._authenticate(request)
-        except StatusError:
-            if "Authorization" in request.headers:
+        except StatusError as error:
+            if error.code != 401 or "Authorization" in request.headers:
                 raise
             return NOBODY
 
@@ -134,6 +139,8 @@ class HttpFront:
                 return self._health(check)
             case ["version"]:
                 return Answer(orjson.dumps(version()))
+            case ["openapi", "v2"]:
+                return legacy(accept)
             case ["openapi", "v3"]:
                 return self._openapi.index()
             case ["openapi", "v3", *rest]:
@@ -153,7 +160,15 @@ class HttpFront:
     def _paths(self) -> list[str]:
         versions = self._discovery.groups()
         served = [f"/apis/{version}" if "/" in version else f"/api/{version}" for version in versions]
-        return ["/api", "/apis", *served, *(f"/{check}" for check in sorted(HEALTH)), "/openapi/v3", "/version"]
+        return [
+            "/api",
+            "/apis",
+            *served,
+            *(f"/{check}" for check in sorted(HEALTH)),
+            "/openapi/v2",
+            "/openapi/v3",
+            "/version",
+        ]
 
     def _health(self, check: str) -> Answer:
         if check == "readyz" and not self._ready():

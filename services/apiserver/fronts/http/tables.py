@@ -11,7 +11,9 @@ from services.apiserver.cache.entry import Entry
 from services.apiserver.crd import columns as custom_columns
 from services.apiserver.crd.definition import CustomInfo
 from services.apiserver.fronts.http.content import META, partial
+from tillerman.api import codec
 from tillerman.api.printers import cells, columns_of
+from tillerman.api.printers.ages import age
 from tillerman.api.scheme import ResourceInfo
 from tillerman.api.status import StatusError, bad_request
 
@@ -55,6 +57,35 @@ def row(info: ResourceInfo, entry: Entry, include: str, now: float) -> dict[str,
     elif include == "Metadata":
         result["object"] = partial(orjson.loads(entry.json))
     return result
+
+
+def scale(obj: Any, include: str) -> bytes:
+    """The Table of a Scale, which is no resource of its own."""
+    whole = codec.to_json(obj)
+    one: dict[str, Any] = {
+        "cells": [
+            obj.metadata.name,
+            obj.spec.replicas,
+            obj.status.replicas,
+            age(obj.metadata.creationTimestamp, time.time()),
+        ]
+    }
+    if include == "Object":
+        one["object"] = orjson.Fragment(whole)
+    elif include == "Metadata":
+        one["object"] = partial(orjson.loads(whole))
+    definitions = [
+        {
+            "name": name,
+            "type": kind,
+            "format": "name" if name == "Name" else "",
+            "description": f"{name} of the Scale.",
+            "priority": 0,
+        }
+        for name, kind in (("Name", "string"), ("Desired", "integer"), ("Available", "integer"), ("Age", "string"))
+    ]
+    content = {"kind": "Table", "apiVersion": META, "metadata": {"resourceVersion": obj.metadata.resourceVersion}}
+    return orjson.dumps({**content, "columnDefinitions": definitions, "rows": [one]})
 
 
 def table(

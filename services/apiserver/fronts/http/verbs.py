@@ -120,9 +120,10 @@ class Verbs:
         )
 
     async def _get(self, request: Request, user: User) -> Answer:
-        shapes = () if request.target.subresource == "scale" else ONE_SHAPES
-        accept = self._accepted(request, shapes)
+        accept = self._accepted(request, ONE_SHAPES)
         found = await self._registry.get(request.target, Context(user), request.query.get("resourceVersion", ""))
+        if request.target.subresource == "scale" and accept.shape:
+            return Answer(tables.scale(found, tables.check_include(request.query.get("includeObject", ""))))
         return self._one(request, found, accept)
 
     def _one(self, request: Request, found: Any, accept: Accept, code: int = 200) -> Answer:
