@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+pytest.register_assert_rewrite("kubectl", "tours")
 
-from tiller import Cluster, docker, docker_answers
+from tiller import Cluster, docker, docker_answers  # noqa: E402 - it is beside this file
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST_APP = ROOT / "examples" / "first-app"
@@ -68,6 +69,15 @@ def busybox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             check=True,
             capture_output=True,
         )
+    yield name
+    docker("rmi", name, check=False)
+
+
+@pytest.fixture(scope="session")
+def tools(busybox: str) -> Iterator[str]:
+    """busybox under a tag that no kubelet would pull again."""
+    name = f"tools-{os.getpid()}:1"
+    docker("tag", busybox, name)
     yield name
     docker("rmi", name, check=False)
 

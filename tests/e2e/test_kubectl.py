@@ -1,0 +1,71 @@
+"""A tour of kubectl over a cluster with Docker pods. The tours run side by side, each in a namespace of its own."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from kubectl import Kubectl, Ledger
+from tiller import Cluster
+from tours import access, applying, changing, creating, nodes, reading, rollouts, streams
+
+pytestmark = pytest.mark.docker
+TOURS: dict[str, Callable[[Kubectl], None]] = {
+    "streams": streams.tour,
+    "rollouts": rollouts.tour,
+    "creating": creating.tour,
+    "changing": changing.tour,
+    "nodes": nodes.tour,
+    "reading": reading.tour,
+    "applying": applying.tour,
+    "access": access.tour,
+}
+AT_ONCE = 4
+WANTED_COMMANDS = 200
+
+
+@pytest.fixture(scope="module")
+def cluster(new_cluster: Callable[..., Cluster], tools: str) -> Iterator[Cluster]:
+    if shutil.which("kubectl") is None and os.environ.get("TILLERMAN_REQUIRE_KUBECTL") != "1":
+        pytest.skip("kubectl is not installed")
+    cluster = new_cluster("tours", "--nodes", "3")
+    cluster.up()
+    cluster("taint", "node", nodes.NODE, nodes.TAINT)
+    yield cluster
+    cluster.down()
+
+
+@pytest.fixture(scope="module")
+def ledger() -> Ledger:
+    return Ledger()
+
+
+@pytest.fixture(scope="module")
+def started(
+    cluster: Cluster, tools: str, ledger: Ledger, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, "Future[None]"]]:
+    """Every tour, under way or waiting for its turn."""
+    kubeconfig = Path(cluster("kubeconfig", "--path", "--name", cluster.name))
+
+    def begin(name: str) -> None:
+        kubectl = Kubectl(kubeconfig, tmp_path_factory.mktemp(name), f"tour-{name}", tools, ledger)
+        kubectl("create", "namespace", kubectl.namespace)
+        TOURS[name](kubectl)
+
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="tour") as pool:
+        yield {name: pool.submit(begin, name) for name in TOURS}
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+@pytest.mark.parametrize("name", TOURS)
+def test_tour(started: dict[str, "Future[None]"], name: str) -> None:
+    started[name].result(timeout=300)
+
+
+def test_the_tours_ran_many_distinct_commands(started: dict[str, "Future[None]"], ledger: Ledger) -> None:
+    failed = [name for name, tour in started.items() if tour.exception(timeout=300)]
+    if failed:
+        pytest.skip(f"tours failed: {', '.join(failed)}")
+    assert len(ledger.commands) >= WANTED_COMMANDS
