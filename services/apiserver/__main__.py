@@ -29,14 +29,15 @@ async def start(runtime: ServiceRuntime[ApiserverOptions]) -> None:
     add_fronts(runtime, server, kubelets)
     https = bind(options.bind_address, options.secure_port) if options.secure_port else None
     await server.feed.synced.wait()
+    services = server.catalog.get("v1", "services")
     await bootstrap(
         server.registry,
         first_ip=first_service_ip(options.service_cluster_ip_range),
         advertise=options.advertise_address or options.bind_address,
         https_port=options.secure_port,
+        repair=lambda: server.services.repair(services),
     )
     runtime.task_group.create_task(server.definitions.run(), name="definitions")
-    services = server.catalog.get("v1", "services")
     runtime.task_group.create_task(server.services.repair_forever(services), name="repair-services")
     if options.etcd_compaction_interval:
         compaction = compact_forever(server.store, options.etcd_compaction_interval)

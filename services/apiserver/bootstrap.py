@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from services.apiserver.auth.policy import DNS_ROLE, cluster_role_bindings, cluster_roles, dns_role, dns_role_binding
@@ -13,11 +14,17 @@ from tillerman.pb.k8s import core_v1_pb2, discovery_v1_pb2, intstr_pb2, scheduli
 
 SCHEDULING = "scheduling.k8s.io/v1"
 RBAC = "rbac.authorization.k8s.io/v1"
+SERVICE_ATTEMPTS, SERVICE_SECONDS = 10, 0.3
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 
 
-async def bootstrap(registry: Registry, *, first_ip: str, advertise: str, https_port: int) -> None:
-    """Creates what is missing. ``first_ip``: the cluster IP of the Service, ``advertise``: this server's address."""
+async def bootstrap(
+    registry: Registry, *, first_ip: str, advertise: str, https_port: int, repair: Callable[[], Awaitable[None]]
+) -> None:
+    """Creates what is missing. ``first_ip``: the cluster IP of the Service, ``advertise``: this server's address.
+
+    ``repair`` gives back addresses that it finds unused for the second time.
+    """
     await asyncio.gather(
         *(_namespace(registry, name) for name in NAMESPACES),
         *(_ensure(registry, Target(SCHEDULING, "priorityclasses", name=p.metadata.name), p) for p in priorities()),
@@ -31,7 +38,7 @@ async def bootstrap(registry: Registry, *, first_ip: str, advertise: str, https_
         _ensure(registry, Target(RBAC, "roles", "kube-system", DNS_ROLE), dns_role()),
         _ensure(registry, Target(RBAC, "rolebindings", "kube-system", DNS_ROLE), dns_role_binding()),
     )
-    await _service(registry, first_ip, https_port)
+    await _service(registry, first_ip, https_port, repair)
     if https_port:
         await _endpoints(registry, advertise, https_port)
     # Whoever is let in after this finds the roles in the caches.
@@ -62,7 +69,7 @@ def priorities() -> list[scheduling_v1_pb2.PriorityClass]:
     return found
 
 
-async def _service(registry: Registry, first_ip: str, https_port: int) -> None:
+async def _service(registry: Registry, first_ip: str, https_port: int, repair: Callable[[], Awaitable[None]]) -> None:
     service = core_v1_pb2.Service()
     service.metadata.name = "kubernetes"
     service.metadata.labels.update({"component": "apiserver", "provider": "kubernetes"})
@@ -72,7 +79,18 @@ async def _service(registry: Registry, first_ip: str, https_port: int) -> None:
     service.spec.ports.add(
         name="https", protocol="TCP", port=443, targetPort=intstr_pb2.IntOrString(type=0, intVal=https_port or 6443)
     )
-    await _ensure(registry, Target("v1", "services", "default", "kubernetes"), service)
+    for attempt in range(SERVICE_ATTEMPTS):
+        try:
+            await _ensure(registry, Target("v1", "services", "default", "kubernetes"), service)
+            return
+        except StatusError as error:
+            if error.reason != "Invalid" or attempt == SERVICE_ATTEMPTS - 1:
+                raise
+        # Somebody has the address: another apiserver that is about to write the Service, or one that was killed before
+        # it could.
+        await asyncio.sleep(SERVICE_SECONDS)
+        if attempt >= SERVICE_ATTEMPTS // 2:
+            await repair()
 
 
 async def _endpoints(registry: Registry, advertise: str, https_port: int) -> None:

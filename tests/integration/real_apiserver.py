@@ -112,6 +112,7 @@ async def serving(options: ApiserverOptions) -> AsyncIterator[RunningApiserver]:
                 first_ip=first_service_ip(options.service_cluster_ip_range),
                 advertise="127.0.0.1",
                 https_port=0,
+                repair=lambda: server.services.repair(server.catalog.get("v1", "services")),
             )
             yield RunningApiserver(server, address, client)
         finally:

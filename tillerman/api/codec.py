@@ -4,14 +4,25 @@ import json
 from typing import Any
 
 import orjson
+from google.protobuf.message import DecodeError as ProtoDecodeError
 from google.protobuf.message import Message
 
 from tillerman.api.json_forms import Mismatch
 from tillerman.api.json_syntax import syntax_error
 from tillerman.api.plans import plan_of
 from tillerman.api.scheme import SCHEME
+from tillerman.api.text import is_text, not_text
 
-__all__ = ["DecodeError", "from_dict", "from_json", "json_type", "load_json_checked", "to_dict", "to_json"]
+__all__ = [
+    "DecodeError",
+    "from_dict",
+    "from_json",
+    "from_protobuf",
+    "json_type",
+    "load_json_checked",
+    "to_dict",
+    "to_json",
+]
 
 
 class DecodeError(ValueError):
@@ -91,6 +102,22 @@ def from_json(
         raise DecodeError(faults, strict=True)
     if unknown is not None:
         unknown.extend(faults)
+    return message
+
+
+def from_protobuf(raw: bytes, message_type: type[Message]) -> Message:
+    """The message of protobuf bytes from a caller. Raises DecodeError, also for strings that are not UTF-8.
+
+    Kubernetes' messages are proto2, whose decoder lets such strings pass; as text they cannot be shown.
+    """
+    try:
+        message = message_type.FromString(raw)
+    except ProtoDecodeError as e:
+        raise DecodeError([f"the object's bytes are not a {message_type.DESCRIPTOR.full_name}: {e}"]) from None
+    if not is_text(raw, message_type) and (path := not_text(message)):
+        raise DecodeError([f"{path}: invalid UTF-8 in string"])
+    # Go's decoder drops what it does not know; kept, it would be stored.
+    message.DiscardUnknownFields()
     return message
 
 

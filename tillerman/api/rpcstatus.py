@@ -13,8 +13,10 @@ from tillerman.api.status import StatusError
 from tillerman.pb.k8s import meta_v1_pb2 as meta
 
 DETAILS_KEY: Final = "grpc-status-details-bin"
-# HTTP/2 peers refuse large headers; a Status beyond this loses its causes, then its details.
-MAX_DETAILS_BYTES: Final = 6 * 1024
+# HTTP/2 peers refuse headers beyond 8 KiB. A Status that is larger loses its causes, then the end of its message, then
+# its details; grpc's own message, which travels percent-encoded, loses its end.
+MAX_DETAILS_BYTES: Final = 4 * 1024
+MAX_MESSAGE_BYTES: Final = 1024
 _TYPE_URL: Final = TYPE_URL_PREFIX + meta.Status.DESCRIPTOR.full_name
 
 Code = grpc.StatusCode
@@ -58,8 +60,7 @@ _BARE: Final = {
 def to_rpc(error: StatusError) -> tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]:
     """(gRPC code, message, trailing metadata) for `await context.abort(...)`."""
     code = _BY_REASON.get(error.reason, Code.UNKNOWN)
-    message = error.message[:MAX_DETAILS_BYTES]
-    return code, message, ((DETAILS_KEY, _pack(error.status, code)),)
+    return code, _shortened(error.message, MAX_MESSAGE_BYTES), ((DETAILS_KEY, _pack(error.status, code)),)
 
 
 def _pack(found: meta.Status, code: grpc.StatusCode) -> bytes:
@@ -70,12 +71,20 @@ def _pack(found: meta.Status, code: grpc.StatusCode) -> bytes:
         while cut.details.causes and cut.ByteSize() > MAX_DETAILS_BYTES:
             del cut.details.causes[len(cut.details.causes) // 2 :]
         if cut.ByteSize() > MAX_DETAILS_BYTES:
-            cut.message = cut.message[: MAX_DETAILS_BYTES // 2]
+            cut.message = _shortened(cut.message, MAX_DETAILS_BYTES // 2)
+        if cut.ByteSize() > MAX_DETAILS_BYTES:
+            cut.ClearField("details")
         raw = cut.SerializeToString()
     packed = status_pb2.Status(code=code.value[0])
     packed.details.append(AnyMessage(type_url=_TYPE_URL, value=raw))
     encoded: bytes = packed.SerializeToString()
     return encoded
+
+
+def _shortened(text: str, size: int) -> str:
+    """The text, or as much of its beginning as makes ``size`` bytes."""
+    encoded = text.encode()
+    return text if len(encoded) <= size else encoded[:size].decode(errors="ignore")
 
 
 def from_rpc(error: Any) -> StatusError:

@@ -7,12 +7,17 @@ import ipaddress
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import structlog
+
 from services.apiserver.allocation.ranges import Full, OutOfRange, RangeAllocator, Taken
 from services.apiserver.registry.context import Context
 from services.apiserver.registry.resource import Resource
+from services.apiserver.storage.errors import StorageError
 from tillerman.api.status import Cause, StatusError, internal, invalid, invalid_value
 
 REPAIR_SECONDS = 180.0
+
+log = structlog.get_logger("apiserver.allocation")
 
 
 class ServiceAllocator:
@@ -48,10 +53,17 @@ class ServiceAllocator:
     async def repair_forever(self, services: Resource) -> None:
         """Brings the ranges in line with the Services that exist, again and again."""
         while True:
-            found = [entry.message() for entry in list(services.cache.entries.values())]
-            await self._addresses.repair({n for service in found for n in addresses_of(service)})
-            await self._ports.repair({n for service in found for n in ports_of(service)})
+            try:
+                await self.repair(services)
+            except (StorageError, Full) as error:
+                log.warning("could not repair the ranges of Services; trying again later", error=str(error))
             await asyncio.sleep(REPAIR_SECONDS)
+
+    async def repair(self, services: Resource) -> None:
+        """Marks what the Services hold; gives back what was found unused the last time too. Raises StorageError."""
+        found = [entry.message() for entry in list(services.cache.entries.values())]
+        await self._addresses.repair({n for service in found for n in addresses_of(service)})
+        await self._ports.repair({n for service in found for n in ports_of(service)})
 
     async def _address(self, new: Any, old: Any | None, taken: list[int]) -> None:
         spec = new.spec

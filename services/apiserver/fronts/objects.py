@@ -17,6 +17,7 @@ from services.apiserver.cache.entry import UNKNOWN_URL, Entry
 from services.apiserver.cache.wire import read_varint, varint
 from services.apiserver.crd.resource import CustomResource
 from services.apiserver.fronts.instrument import MUTATING, Instrument
+from services.apiserver.fronts.kinds import expected_kind
 from services.apiserver.fronts.limits import Limit
 from services.apiserver.registry.context import Context, User
 from services.apiserver.registry.deletion import Deleted
@@ -70,27 +71,24 @@ class ObjectsFront:
             "Delete": (pb.DeleteRequest, "DELETE", self.delete),
             "DeleteCollection": (pb.DeleteCollectionRequest, "DELETECOLLECTION", self.delete_collection),
         }
+        # No deserializers: what cannot be decoded is the caller's mistake, and grpc would call it INTERNAL.
         handlers = {
-            name: grpc.unary_unary_rpc_method_handler(
-                self._unary(verb, method), request_deserializer=request.FromString, response_serializer=None
-            )
+            name: grpc.unary_unary_rpc_method_handler(self._unary(request, verb, method))
             for name, (request, verb, method) in unary.items()
         }
-        handlers["Batch"] = grpc.unary_unary_rpc_method_handler(
-            self._plain(self.batch), request_deserializer=pb.BatchRequest.FromString, response_serializer=None
-        )
-        handlers["Discover"] = grpc.unary_unary_rpc_method_handler(
-            self._plain(self.discover), request_deserializer=pb.DiscoverRequest.FromString, response_serializer=None
-        )
-        handlers["Watch"] = grpc.unary_stream_rpc_method_handler(
-            self.watch, request_deserializer=pb.WatchRequest.FromString, response_serializer=None
-        )
+        handlers["Batch"] = grpc.unary_unary_rpc_method_handler(self._plain(pb.BatchRequest, self.batch))
+        handlers["Discover"] = grpc.unary_unary_rpc_method_handler(self._plain(pb.DiscoverRequest, self.discover))
+        handlers["Watch"] = grpc.unary_stream_rpc_method_handler(self.watch)
         return handlers
 
     # -- calls -----------------------------------------------------------------------------------------------------
 
-    def _unary(self, verb: str, method: Callable[[Any, Target, User], Awaitable[bytes]]) -> Any:
-        async def call(request: Any, context: Any) -> bytes:
+    def _unary(self, kind: type[Message], verb: str, method: Callable[[Any, Target, User], Awaitable[bytes]]) -> Any:
+        async def call(raw: bytes, context: Any) -> bytes:
+            try:
+                request: Any = kind.FromString(raw)
+            except ProtoDecodeError as error:
+                return await abort(context, undecodable(kind, error))  # type: ignore[no-any-return]
             target = target_of(request.target)
             with self._instrument.request(verb, target) as outcome:
                 try:
@@ -107,11 +105,13 @@ class ObjectsFront:
 
         return call
 
-    def _plain(self, method: Callable[[Any, User], Awaitable[bytes]]) -> Any:
-        async def call(request: Any, context: Any) -> bytes:
+    def _plain(self, kind: type[Message], method: Callable[[Any, User], Awaitable[bytes]]) -> Any:
+        async def call(raw: bytes, context: Any) -> bytes:
             try:
                 user = await self._authenticate(context)
-                return await method(request, user)
+                return await method(kind.FromString(raw), user)
+            except ProtoDecodeError as error:
+                failure = undecodable(kind, error)
             except Exception as error:
                 failure = self._failure(error)
             return await abort(context, failure)  # type: ignore[no-any-return]
@@ -200,7 +200,11 @@ class ObjectsFront:
         # ObjectResponse.object and Outcome.object are both field 1; warnings have no place in an outcome.
         return first_field(answer)
 
-    async def watch(self, request: objects_pb2.WatchRequest, context: Any) -> AsyncIterator[bytes]:
+    async def watch(self, raw: bytes, context: Any) -> AsyncIterator[bytes]:
+        try:
+            request = objects_pb2.WatchRequest.FromString(raw)
+        except ProtoDecodeError as error:
+            await abort(context, undecodable(objects_pb2.WatchRequest, error))
         target = target_of(request.target)
         failure: StatusError | None = None
         with self._instrument.stream("WATCH", target) as outcome:
@@ -226,7 +230,7 @@ class ObjectsFront:
                             yield message
                 finally:
                     await batches.aclose()  # type: ignore[attr-defined]
-            except (StatusError, StorageError) as error:
+            except Exception as error:
                 failure = self._failure(error)
                 outcome.code = failure.code
         if failure is not None:
@@ -255,46 +259,22 @@ class ObjectsFront:
 
     def _decode(self, packed: Any, target: Target, context: Context) -> Any:
         """The message in an Any; JSON in runtime.Unknown too. Raises BadRequest, UnsupportedMediaType."""
+        info = self._registry.catalog.info(target.api_version, target.resource)
+        expected = expected_kind(target, info)
         if packed.type_url == UNKNOWN_URL:
             custom = self._registry.catalog.custom(target.api_version, target.resource)
             if custom is not None and target.subresource != "scale":
                 return decode_custom(packed.value, custom, context)
-            return self._decode_unknown(packed.value, target, context)
+            return _decode_unknown(packed.value, expected, context)
         name = packed.type_url.rpartition("/")[2]
-        info = self._registry.catalog.info(target.api_version, target.resource)
+        message = SCHEME.message_type(*expected) if expected is not None else None
+        if message is None or name != message.DESCRIPTOR.full_name:
+            wanted = "JSON" if message is None else message.DESCRIPTOR.full_name
+            raise bad_request(f"the object is a {name or 'nothing'}, the request is for {target.resource} ({wanted})")
         try:
-            if info is not None and packed.type_url == info.type_url:
-                return info.message.FromString(packed.value)
-            if not target.subresource and info is not None and info.etcd_prefix:
-                raise bad_request(f"the object is a {name}, the request is for {target.resource} ({info.message_name})")
-            return SCHEME.message_by_name(name).FromString(packed.value)
-        except ProtoDecodeError as error:
-            raise bad_request(f"the object's bytes are not a {name}: {error}") from error
-        except LookupError as error:
-            raise bad_request(f"the object's type is not known: {packed.type_url!r}") from error
-
-    def _decode_unknown(self, value: bytes, target: Target, context: Context) -> Any:
-        try:
-            unknown = runtime_pb2.Unknown.FromString(value)
-            if unknown.contentType == PROTOBUF:
-                raw = unknown.raw
-                if raw.startswith(MAGIC):
-                    unknown = runtime_pb2.Unknown.FromString(raw[len(MAGIC) :])
-                kind = SCHEME.message_type(unknown.typeMeta.apiVersion, unknown.typeMeta.kind)
-                return kind.FromString(unknown.raw)
-        except ProtoDecodeError as error:
-            raise bad_request(f"the object's bytes cannot be decoded: {error}") from error
-        except LookupError as error:
+            return codec.from_protobuf(packed.value, message)
+        except codec.DecodeError as error:
             raise bad_request(str(error)) from error
-        if unknown.contentType not in (JSON, ""):
-            raise unsupported_media_type([JSON, PROTOBUF])
-        return decode_json(unknown.raw, self._message_for(target), context)
-
-    def _message_for(self, target: Target) -> type[Message] | None:
-        if target.subresource not in ("", "status", "finalize", "approval", "ephemeralcontainers", "resize"):
-            return None
-        info = self._registry.catalog.info(target.api_version, target.resource)
-        return info.message if info is not None else None
 
 
 _BATCHED = {
@@ -325,6 +305,32 @@ def decode_custom(value: bytes, resource: CustomResource, context: Context) -> A
         return resource.decode(unknown.raw, context)
     except (codec.DecodeError, ProtoDecodeError) as error:
         raise bad_request(str(error)) from error
+
+
+def _decode_unknown(value: bytes, expected: tuple[str, str] | None, context: Context) -> Any:
+    """Kubernetes' envelope, or JSON. ``expected``: the kind; None where only the body can say."""
+    try:
+        unknown = runtime_pb2.Unknown.FromString(value)
+        if unknown.contentType == PROTOBUF and unknown.raw.startswith(MAGIC):
+            unknown = runtime_pb2.Unknown.FromString(unknown.raw[len(MAGIC) :])
+            unknown.contentType = PROTOBUF
+    except ProtoDecodeError as error:
+        raise bad_request(f"the object's bytes cannot be decoded: {error}") from error
+    if unknown.contentType == PROTOBUF:
+        found = (unknown.typeMeta.apiVersion, unknown.typeMeta.kind)
+        if found != expected:
+            raise bad_request(f"the object is a {' '.join(found)}, the request is for a {' '.join(expected or ())}")
+        try:
+            return codec.from_protobuf(unknown.raw, SCHEME.message_type(*found))
+        except codec.DecodeError as error:
+            raise bad_request(str(error)) from error
+    if unknown.contentType not in (JSON, ""):
+        raise unsupported_media_type([JSON, PROTOBUF])
+    return decode_json(unknown.raw, SCHEME.message_type(*expected) if expected is not None else None, context)
+
+
+def undecodable(kind: type[Message], error: ProtoDecodeError) -> StatusError:
+    return bad_request(f"the request is not a {kind.DESCRIPTOR.name}: {error}")
 
 
 def target_of(target: Any) -> Target:

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError as ProtoDecodeError
 from google.protobuf.message import Message
 
 from services.apiserver.auth.authenticate import Authenticate
 from services.apiserver.fronts.instrument import Instrument
-from services.apiserver.fronts.objects import abort
+from services.apiserver.fronts.objects import abort, undecodable
 from services.apiserver.registry.context import Context
 from services.apiserver.registry.registry import Registry, Target, status_of
 from services.apiserver.storage.errors import StorageError
@@ -110,7 +111,10 @@ class PodsFront:
         return handlers
 
     async def logs(self, request: bytes, context: Any) -> AsyncIterator[bytes]:
-        decoded = pods_pb2.LogsRequest.FromString(request)
+        try:
+            decoded = pods_pb2.LogsRequest.FromString(request)
+        except ProtoDecodeError as error:
+            await abort(context, undecodable(pods_pb2.LogsRequest, error))
         target = Target("v1", "pods", decoded.namespace or "default", decoded.pod, "log")
         failure: StatusError | None = None
         with self._instrument.stream("CONNECT", target) as outcome:
@@ -164,6 +168,8 @@ class PodsFront:
                             raise internal(f"kubelet of node {node}: {await upstream.details()}")
                     except grpc.aio.AioRpcError as error:
                         failure = self._kubelet_failure(error, node)
+            except ProtoDecodeError as error:
+                failure = undecodable(message, error)
             except (StatusError, StorageError) as error:
                 failure = error if isinstance(error, StatusError) else status_of(error)
             except grpc.aio.AioRpcError as error:

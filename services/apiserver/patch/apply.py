@@ -179,7 +179,10 @@ def _record(
 
 
 def _check_identity(applied: dict[str, Any], api_version: str, kind: str) -> None:
-    if (applied.get("metadata") or {}).get("managedFields") is not None:
+    meta = applied.get("metadata")
+    if meta is not None and not isinstance(meta, dict):
+        raise malformed("failed to create typed patch object: .metadata: expected map")
+    if (meta or {}).get("managedFields") is not None:
         raise malformed("metadata.managedFields must be nil")
     given = applied.get("apiVersion") or ""
     if given != api_version:

@@ -33,5 +33,5 @@ def order_mismatch(patch: list[Any], order: list[Any]) -> bool:
 
 
 def _sorted_by(items: list[Any], order: list[Any], key: Key) -> list[Any]:
-    positions = {name: index for index, name in reversed(list(enumerate(order)))}
-    return sorted(items, key=lambda item: positions.get(key(item), len(order)))
+    # A patch may hold anything as a key, also what cannot be hashed.
+    return sorted(items, key=lambda item: order.index(key(item)) if key(item) in order else len(order))

@@ -116,6 +116,8 @@ class _Merge:
                 raise malformed(f"map: {go_map(item)} does not contain declared merge key: {key}")
             if item.get(_PATCH) not in (None, "delete", "merge"):
                 raise malformed(f"unknown patch type: {item[_PATCH]} in map: {go_map(item)}")
+        if any(not isinstance(entry, dict) for entry in order or ()):
+            raise malformed(f"list element types are not identical: [{go_value(before)} {go_value(order)}]")
         if order is not None and order_mismatch(
             [i[key] for i in patch if _PATCH not in i], [o.get(key) for o in order]
         ):

@@ -134,6 +134,7 @@ def _form(resource: Resource, obj: Any, view: View | None) -> dict[str, Any]:
 
 def check_version(resource: Resource, name: str, wanted: dict[str, Any], current: dict[str, Any]) -> None:
     """Raises Conflict when the patch names a resourceVersion that is not the current one."""
-    version = (wanted.get("metadata") or {}).get("resourceVersion")
+    meta = wanted.get("metadata")
+    version = meta.get("resourceVersion") if isinstance(meta, dict) else ""
     if version and version != current.get("metadata", {}).get("resourceVersion"):
         raise conflict(resource.name, name, resource.group)

@@ -33,6 +33,10 @@ from tillerman.api.status import (
     timeout,
 )
 
+# etcd counts revisions in 63 bits.
+MAX_REVISION = 1 << 63
+# Objects that one read of the past takes from etcd at most.
+PAGE = 10_000
 BOOKMARK_SECONDS = 60.0
 WAIT_SECONDS = 3.0
 CONTINUE_EXPIRED = (
@@ -182,7 +186,7 @@ class Reader:
         prefix = chosen.prefix.rpartition("/")[0] + "/" if chosen.single else chosen.prefix
         while True:
             try:
-                page = await self._store.page(prefix, start=start, revision=revision, limit=limit or 1_000)
+                page = await self._store.page(prefix, start=start, revision=revision, limit=min(limit or 1_000, PAGE))
             except Compacted as error:
                 if start:
                     raise expired(CONTINUE_EXPIRED) from error
@@ -357,7 +361,11 @@ def parse_revision(text: str) -> int:
     if not text.isascii() or not text.isdecimal():
         cause = invalid_value("resourceVersion", text, f'strconv.ParseUint: parsing "{text}": invalid syntax')
         raise invalid("ListOptions.meta.k8s.io", "", [cause])
-    return int(text)
+    revision = int(text) if len(text) <= 20 else MAX_REVISION
+    if revision >= MAX_REVISION:
+        cause = invalid_value("resourceVersion", text, f'strconv.ParseUint: parsing "{text}": value out of range')
+        raise invalid("ListOptions.meta.k8s.io", "", [cause])
+    return revision
 
 
 def too_large_revision(revision: int, current: int) -> StatusError:
@@ -404,7 +412,7 @@ def decode_continue(token: str) -> tuple[int, str]:
         if content["v"] != "meta.k8s.io/v1":
             raise ValueError("unrecognised version")
         revision, start = int(content["rv"]), str(content["start"])
-        if revision <= 0 or not start or ".." in start.split("/"):
+        if not 0 < revision < MAX_REVISION or not start or ".." in start.split("/"):
             raise ValueError("bad content")
     except (ValueError, KeyError, TypeError, binascii.Error) as error:
         raise make(400, "BadRequest", f"continue key is not valid: {error}") from error

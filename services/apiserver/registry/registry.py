@@ -25,7 +25,13 @@ from services.apiserver.registry.reading import ListOptions, ListPage, Reader, S
 from services.apiserver.registry.resource import Resource
 from services.apiserver.registry.versions import VIEWS
 from services.apiserver.registry.writing import Writer, Written
-from services.apiserver.storage.errors import NoSpace, RequestTooLarge, StorageError, StorageUnavailable
+from services.apiserver.storage.errors import (
+    NoSpace,
+    OutcomeUnknown,
+    RequestTooLarge,
+    StorageError,
+    StorageUnavailable,
+)
 from tillerman.api.scheme import SCHEME
 from tillerman.api.status import (
     StatusError,
@@ -35,6 +41,7 @@ from tillerman.api.status import (
     no_such_path,
     request_entity_too_large,
     service_unavailable,
+    timeout,
 )
 from tillerman.pb.k8s import meta_v1_pb2
 
@@ -132,6 +139,8 @@ def translated(method: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
 def status_of(error: StorageError) -> StatusError:
     if isinstance(error, StorageUnavailable):
         return service_unavailable(str(error))
+    if isinstance(error, OutcomeUnknown):
+        return timeout(f"{error}: read it again to see what has become of the request")
     if isinstance(error, RequestTooLarge):
         return request_entity_too_large(f"Request entity too large: {error}")
     if isinstance(error, NoSpace):
@@ -139,6 +148,8 @@ def status_of(error: StorageError) -> StatusError:
     return internal(str(error))
 
 
+# What can be done with many objects only, never with a subresource of one.
+COLLECTION_VERBS = frozenset({"list", "watch", "deletecollection"})
 # Subresources through which the object itself is written.
 OF_OBJECT = frozenset({"status", "approval", "ephemeralcontainers", "resize"})
 
@@ -187,7 +198,8 @@ class Registry:
         """Raises NotFound or MethodNotAllowed."""
         resource = self.catalog.get(target.api_version, target.resource)
         resource.check_request(verb, target.namespace, target.name, target.subresource)
-        if not target.subresource and verb not in resource.info.verbs:
+        served = verb not in COLLECTION_VERBS if target.subresource else verb in resource.info.verbs
+        if not served:
             raise method_not_supported(resource.name, verb, resource.group)
         return resource
 

@@ -76,7 +76,8 @@ class Resource:
 
     def encode(self, obj: Any) -> bytes:
         """The object's bytes as stored; ``obj`` has no resourceVersion."""
-        raw: bytes = obj.SerializeToString()
+        # Maps in the order of their keys, as Kubernetes writes them.
+        raw: bytes = obj.SerializeToString(deterministic=True)
         return raw
 
     def store_value(self, raw: bytes) -> bytes:

@@ -6,6 +6,7 @@ StatusError or StorageError.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from services.apiserver.registry.requester import REQUESTS, name_requester
 from services.apiserver.registry.resource import Resource
 from services.apiserver.registry.uids import new_uid
 from services.apiserver.registry.versions import ruled
-from services.apiserver.storage.errors import RequestTooLarge, StorageError
+from services.apiserver.storage.errors import OutcomeUnknown, RequestTooLarge, StorageError, StorageUnavailable
 from services.apiserver.storage.store import Store
 from tillerman.api import times
 from tillerman.api.status import (
@@ -40,6 +41,9 @@ from tillerman.api.status import (
 SUFFIX_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 MAX_GENERATED_BASE = 58
 ATTEMPTS = 20
+# Failures after which an object may have been written all the same. What it was given is not taken back then: the
+# hook's own repair does that once it is seen to be unused.
+UNCERTAIN = (StorageUnavailable, OutcomeUnknown, asyncio.CancelledError)
 RULES_OF_ADMISSION = frozenset(
     {
         ("", "limitranges"),
@@ -159,9 +163,9 @@ class Writer:
             outcome = await self._put(resource, key, raw, expected=0, name=meta.name)
             if not outcome.succeeded:
                 raise already_exists(resource.name, meta.name, resource.group)
-        except BaseException:
+        except BaseException as error:
             attributes.revoke()
-            if undo is not None:
+            if undo is not None and not isinstance(error, UNCERTAIN):
                 await undo()
             raise
         await self._in_force(resource, outcome.revision)
@@ -293,8 +297,8 @@ class Writer:
                 outcome = await self._store.delete(key, expected=entry.revision)
             else:
                 outcome = await self._put(resource, key, raw, expected=entry.revision, name=name)
-        except BaseException:
-            if undo is not None:
+        except BaseException as error:
+            if undo is not None and not isinstance(error, UNCERTAIN):
                 await undo()
             raise
         if not outcome.succeeded:

@@ -16,7 +16,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from functools import partial
 
-from services.apiserver.storage.errors import StorageUnavailable
+from services.apiserver.storage.errors import OutcomeUnknown, StorageUnavailable
 from services.apiserver.storage.etcd import EtcdClient
 from services.apiserver.storage.pace import Pace
 from services.apiserver.storage.requests import together, transaction
@@ -153,23 +153,22 @@ class GroupCommitter:
         self._pace.ended(loop.time() - began)
         response = reply.response
         revision = response.header.revision
-        if len(batch) == 1:
-            outcomes = [outcome_of(batch[0].write, response, revision, retried=reply.retried)]
-        else:
-            outcomes = [
-                outcome_of(pending.write, op.response_txn, revision, retried=reply.retried)
-                for pending, op in zip(batch, response.responses, strict=True)
-            ]
-        for pending, outcome in zip(batch, outcomes, strict=True):
-            if not pending.future.done():
-                pending.future.set_result(outcome)
+        answers = [response] if len(batch) == 1 else [op.response_txn for op in response.responses]
+        for pending, answer in zip(batch, answers, strict=True):
+            if pending.future.done():
+                continue
+            try:
+                pending.future.set_result(outcome_of(pending.write, answer, revision, retried=reply.retried))
+            except OutcomeUnknown as error:
+                pending.future.set_exception(error)
 
 
 def outcome_of(write: Write, response: rpc_pb2.TxnResponse, revision: int, *, retried: bool) -> Outcome:
     """What became of one write.
 
     When the call was retried, an earlier attempt may have been applied and made the compare fail: the write has
-    succeeded if the key holds exactly what it wrote (object bytes carry a uid, so nobody else writes the same).
+    succeeded if the key holds exactly what it wrote (object bytes carry a uid, so nobody else writes the same). Raises
+    OutcomeUnknown when somebody may have written over it: neither success nor conflict could be told for sure.
     """
     if response.succeeded:
         return Outcome(True, revision)
@@ -180,4 +179,17 @@ def outcome_of(write: Write, response: rpc_pb2.TxnResponse, revision: int, *, re
             return Outcome(True, revision)
         if current is not None and write.value is not None and current.value == write.value:
             return Outcome(True, current.mod_revision)
+        if not _untouched(write, current):
+            raise OutcomeUnknown("the answer to a write was lost, and the object has been written by others since")
     return Outcome(False, revision, current)
+
+
+def _untouched(write: Write, current: kv_pb2.KeyValue | None) -> bool:
+    """Whether what a key holds shows that the write was not carried out."""
+    if current is None:
+        return False
+    if write.value is None:
+        # A key that was deleted and made again would be younger than what was to be deleted.
+        return current.create_revision <= write.expected
+    # The first version of an object that was to be created is somebody else's.
+    return not write.expected and current.version == 1

@@ -13,6 +13,10 @@ class StorageUnavailable(StorageError):
     """No etcd endpoint answered in time."""
 
 
+class OutcomeUnknown(StorageError):
+    """The answer to a write was lost, and others have written since: it may have been carried out or not."""
+
+
 class Compacted(StorageError):
     """The revision asked for has been compacted away."""
 

@@ -142,7 +142,7 @@ class EtcdClient:
                     raise translate(error) from error
                 if index == self._current:
                     self._current = (index + 1) % len(self._endpoints)
-                retried = True
+                retried = retried or not never_sent(error)
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 0.5)
             else:
@@ -184,6 +184,13 @@ class EtcdClient:
 
     async def compact(self, revision: int) -> None:
         await self.call("compact", rpc_pb2.CompactionRequest(revision=revision), timeout=60.0)
+
+
+def never_sent(error: grpc.aio.AioRpcError) -> bool:
+    """Whether the call surely did not reach etcd: there was no connection to send it on."""
+    return error.code() is grpc.StatusCode.UNAVAILABLE and "failed to connect to all addresses" in (
+        error.details() or ""
+    )
 
 
 def _host_port(address: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from services.apiserver.storage import commit, pace
 from services.apiserver.storage.commit import GroupCommitter, Outcome, Write, outcome_of
-from services.apiserver.storage.errors import StorageUnavailable
+from services.apiserver.storage.errors import OutcomeUnknown, StorageUnavailable
 from services.apiserver.storage.etcd import Reply
 from services.apiserver.storage.feed import by_revision, range_end
 from tillerman.pb.etcd import kv_pb2, rpc_pb2
@@ -128,7 +128,8 @@ def lost(current: kv_pb2.KeyValue | None) -> rpc_pb2.TxnResponse:
     [
         (Write(b"k", b"mine", 0), kv_pb2.KeyValue(value=b"mine", mod_revision=7), True, Outcome(True, 7)),
         (Write(b"k", b"mine", 0), kv_pb2.KeyValue(value=b"mine", mod_revision=7), False, None),
-        (Write(b"k", b"mine", 0), kv_pb2.KeyValue(value=b"other", mod_revision=7), True, None),
+        (Write(b"k", b"mine", 0), kv_pb2.KeyValue(value=b"other", mod_revision=7, version=1), True, None),
+        (Write(b"k", None, 5), kv_pb2.KeyValue(value=b"x", mod_revision=7, create_revision=4), True, None),
         (Write(b"k", None, 5), None, True, Outcome(True, 9)),
         (Write(b"k", None, 5), None, False, None),
     ],
@@ -147,3 +148,20 @@ def test_events_are_grouped_by_revision() -> None:
 
 def test_range_end() -> None:
     assert range_end(b"/registry/") == b"/registry0"
+
+
+@pytest.mark.parametrize(
+    ("write", "current"),
+    [
+        (Write(b"k", b"mine", 0), kv_pb2.KeyValue(value=b"other", mod_revision=8, version=2)),
+        (Write(b"k", b"mine", 5), kv_pb2.KeyValue(value=b"other", mod_revision=8, version=3)),
+        (Write(b"k", b"mine", 5), None),
+        (Write(b"k", None, 5), kv_pb2.KeyValue(value=b"x", mod_revision=8, create_revision=8)),
+    ],
+)
+def test_a_write_that_others_may_have_written_over_is_neither_success_nor_conflict(
+    write: Write, current: kv_pb2.KeyValue | None
+) -> None:
+    with pytest.raises(OutcomeUnknown):
+        outcome_of(write, lost(current), 9, retried=True)
+    assert not outcome_of(write, lost(current), 9, retried=False).succeeded

@@ -17,7 +17,6 @@ from services.apiserver.crd.objects import CustomObject
 from services.apiserver.crd.resource import CustomResource
 from services.apiserver.fronts.objects import JSON, PROTOBUF
 from services.apiserver.registry.context import Context
-from services.apiserver.registry.registry import Target
 from services.apiserver.registry.writing import Written
 from tillerman.api import codec, envelope
 from tillerman.api.json_syntax import syntax_error
@@ -31,13 +30,6 @@ _SCHEME_NAME = "k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30"
 # How much of a body that says nothing is quoted.
 _SHOWN = 30
 META = "meta.k8s.io/v1"
-# The bodies of subresources, where they aren't the object itself.
-SUBRESOURCE_KINDS = {
-    "scale": ("autoscaling/v1", "Scale"),
-    "eviction": ("policy/v1", "Eviction"),
-    "token": ("authentication.k8s.io/v1", "TokenRequest"),
-    "binding": ("v1", "Binding"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +105,6 @@ def as_json(body: bytes, content_type: str, faults: list[str] | None = None) -> 
         return orjson.dumps(document)
     except (TypeError, RecursionError) as error:
         raise codec.DecodeError([str(error)]) from error
-
-
-def expected_kind(target: Target, info: ResourceInfo | None) -> tuple[str, str] | None:
-    """(api version, kind) of a request's body; None where only the body itself can say (custom resources)."""
-    if target.subresource in SUBRESOURCE_KINDS:
-        return SUBRESOURCE_KINDS[target.subresource]
-    return None if info is None else (info.api_version, info.kind)
 
 
 def decode(body: bytes, content_type: str, expected: tuple[str, str], context: Context) -> Any:
@@ -200,8 +185,8 @@ def _from_protobuf(body: bytes, expected: tuple[str, str]) -> Message:
         unknown = runtime_pb2.Unknown.FromString(body[len(envelope.MAGIC) :])
         api_version, kind = unknown.typeMeta.apiVersion, unknown.typeMeta.kind
         check_kind(api_version, kind, expected)
-        return SCHEME.message_type(*expected).FromString(unknown.raw)
-    except ProtoDecodeError as error:
+        return codec.from_protobuf(unknown.raw, SCHEME.message_type(*expected))
+    except (ProtoDecodeError, codec.DecodeError) as error:
         raise bad_request(f"the body is not a {expected[1]} in protobuf: {error}") from error
 
 
@@ -256,7 +241,7 @@ def delete_options(body: bytes, content_type: str) -> meta_v1_pb2.DeleteOptions:
         if content_type == PROTOBUF or body.startswith(envelope.MAGIC):
             unknown = runtime_pb2.Unknown.FromString(body[len(envelope.MAGIC) :])
             kind = unknown.typeMeta.kind
-            options: Message = meta_v1_pb2.DeleteOptions.FromString(unknown.raw)
+            options: Message = codec.from_protobuf(unknown.raw, meta_v1_pb2.DeleteOptions)
         else:
             raw = as_json(body, content_type)
             head = _loads(raw, (META, "DeleteOptions"))

@@ -8,7 +8,8 @@ from typing import Any
 
 import orjson
 
-from services.apiserver.fronts.http.content import SUBRESOURCE_KINDS, Answer, clauses
+from services.apiserver.fronts.http.content import Answer, clauses
+from services.apiserver.fronts.kinds import SUBRESOURCE_KINDS
 from services.apiserver.registry.registry import Registry
 from tillerman.api.scheme import ResourceInfo
 from tillerman.api.status import no_such_path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote
@@ -11,6 +12,7 @@ from tillerman.api.status import StatusError, bad_request, no_such_path
 
 # Segments below a namespace's name that are the namespace's own subresources.
 OF_NAMESPACES = frozenset({"status", "finalize"})
+NUMBER = re.compile(r"[-+]?[0-9]+")
 TRUE, FALSE = frozenset({"1", "true", "t", "yes"}), frozenset({"", "0", "false", "f", "no"})
 
 
@@ -53,15 +55,18 @@ def flag(query: Mapping[str, str], name: str) -> bool:
 
 
 def number(query: Mapping[str, str], name: str) -> int | None:
-    """An integer parameter; None where it is missing. Raises BadRequest."""
+    """A 64 bit integer parameter; None where it is missing. Raises BadRequest."""
     value = query.get(name, "")
     if value == "":
         return None
-    try:
-        return int(value)
-    except ValueError as error:
-        raise not_a_number(value) from error
+    if not NUMBER.fullmatch(value):
+        raise not_a_number(value, "invalid syntax")
+    # Python refuses to read thousands of digits.
+    parsed = int(value[:30])
+    if not -(1 << 63) <= parsed < 1 << 63:
+        raise not_a_number(value, "value out of range")
+    return parsed
 
 
-def not_a_number(value: str) -> StatusError:
-    return bad_request(f'strconv.ParseInt: parsing "{value}": invalid syntax')
+def not_a_number(value: str, why: str) -> StatusError:
+    return bad_request(f'strconv.ParseInt: parsing "{value}": {why}')

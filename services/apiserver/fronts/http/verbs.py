@@ -14,6 +14,7 @@ from services.apiserver.fronts.http import content, tables
 from services.apiserver.fronts.http.content import Accept, Answer, accepted, media_type_of
 from services.apiserver.fronts.http.paths import flag, number
 from services.apiserver.fronts.instrument import Instrument
+from services.apiserver.fronts.kinds import expected_kind
 from services.apiserver.registry.context import Context, User
 from services.apiserver.registry.reading import ListOptions, WatchOptions
 from services.apiserver.registry.registry import Registry, Target
@@ -61,7 +62,8 @@ class Request:
 
     @property
     def watch(self) -> bool:
-        return self.method == "GET" and flag(self.query, "watch")
+        """A collection is watched; for an object by its name the parameter says nothing, as in Kubernetes."""
+        return self.method == "GET" and not self.target.name and flag(self.query, "watch")
 
 
 class Verbs:
@@ -216,7 +218,7 @@ class Verbs:
     def _decode(self, request: Request, context: Context) -> Any:
         target = request.target
         media = media_type_of(request.content_type)
-        expected = content.expected_kind(target, self._registry.catalog.info(target.api_version, target.resource))
+        expected = expected_kind(target, self._registry.catalog.info(target.api_version, target.resource))
         if expected is not None:
             return content.decode(request.body, media, expected, context)
         resource = self._registry.catalog.custom(target.api_version, target.resource)
@@ -372,5 +374,7 @@ def _warned(answer: Answer, context: Context) -> Answer:
 
 
 def warning_header(text: str) -> tuple[str, str]:
-    quoted = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ").replace("\r", " ")
+    # A header holds no control characters.
+    shown = "".join(c if c.isprintable() else " " for c in text)
+    quoted = shown.replace("\\", "\\\\").replace('"', '\\"')
     return "Warning", f'299 - "{quoted}"'
