@@ -15,6 +15,7 @@ from tillerman.pb.k8s import core_v1_pb2, discovery_v1_pb2, intstr_pb2, scheduli
 SCHEDULING = "scheduling.k8s.io/v1"
 RBAC = "rbac.authorization.k8s.io/v1"
 SERVICE_ATTEMPTS, SERVICE_SECONDS = 10, 0.3
+APPLY_ATTEMPTS = 5
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 
 
@@ -124,9 +125,18 @@ async def _ensure(registry: Registry, target: Target, obj: Any) -> None:
 
 
 async def _apply(registry: Registry, target: Target, obj: Any) -> None:
-    try:
-        await registry.update(target, obj, Context(APISERVER, field_manager="kube-apiserver"))
-    except StatusError as error:
-        if not is_not_found(error):
-            raise
-        await registry.create(target, obj, Context(APISERVER, field_manager="kube-apiserver"))
+    """Updates or creates, also while another apiserver does the same."""
+    context = Context(APISERVER, field_manager="kube-apiserver")
+    for attempt in range(APPLY_ATTEMPTS):
+        try:
+            await registry.update(target, obj, context)
+            return
+        except StatusError as error:
+            if not is_not_found(error) and (not is_already_exists(error) or attempt == APPLY_ATTEMPTS - 1):
+                raise
+        try:
+            await registry.create(target, obj, context)
+            return
+        except StatusError as error:
+            if not is_already_exists(error) or attempt == APPLY_ATTEMPTS - 1:
+                raise

@@ -130,8 +130,8 @@ class Scale(BaseSubresource):
     async def patch(
         self, resource: Resource, target: Target, patch_type: str, patch: bytes, context: Context
     ) -> Message:
-        def patched(obj: Any) -> Any:
-            content = _patched(resource, codec.to_dict(resource.scale_of(obj)), patch_type, patch, context)
+        def patched(current: Any) -> Any:
+            content = _patched(resource, codec.to_dict(current), patch_type, patch, context)
             return decode(autoscaling_v1_pb2.Scale, content, context)
 
         return await self._set(resource, target, context, patched)

@@ -71,7 +71,7 @@ class VersionedRegistry(Registry):
     async def update(self, target: Target, body: Any, context: Context) -> Written | Message:
         view, target = _stored(target, context)
         self._warn(target, context)
-        if view is not None:
+        if view is not None and isinstance(body, view.info.message):
             body = view.to_storage(body)
         return await self._written(target, view, await super().update(target, body, context))
 
