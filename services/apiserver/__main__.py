@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import sys
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ async def start(runtime: ServiceRuntime[ApiserverOptions]) -> None:
     kubelets = pods.Kubelets(server.registry, kubelet_tls(options))
     runtime.on_shutdown(kubelets.close)
     add_fronts(runtime, server, kubelets)
-    https = bind(options.bind_address, options.secure_port) if options.secure_port else None
+    https = https_sockets(options)
     await server.feed.synced.wait()
     services = server.catalog.get("v1", "services")
     await bootstrap(
@@ -43,8 +44,23 @@ async def start(runtime: ServiceRuntime[ApiserverOptions]) -> None:
         compaction = compact_forever(server.store, options.etcd_compaction_interval)
         runtime.task_group.create_task(compaction, name="compact")
     runtime.spawn(warn_of_broken_version(server.store.client), name="check-etcd-version")
-    if https is not None:
+    if https:
         runtime.spawn(serve_https(runtime, server, kubelets, https), name="start-https")
+
+
+def https_sockets(options: ApiserverOptions) -> list[socket.socket]:
+    """Where the HTTPS front listens: the bind address, and the one to which the Service `kubernetes` leads pods.
+
+    The latter may be a load balancer's, which is not this machine's to listen at.
+    """
+    if not options.secure_port:
+        return []
+    found = [bind(options.bind_address, options.secure_port)]
+    advertised = options.advertise_address
+    if advertised and advertised != options.bind_address and options.bind_address not in ("0.0.0.0", "::"):
+        with contextlib.suppress(OptionsError):
+            found.append(bind(advertised, options.secure_port))
+    return found
 
 
 def bind(address: str, port: int) -> socket.socket:
@@ -57,7 +73,7 @@ def bind(address: str, port: int) -> socket.socket:
 
 
 async def serve_https(
-    runtime: ServiceRuntime[ApiserverOptions], server: Apiserver, kubelets: pods.Kubelets, https: socket.socket
+    runtime: ServiceRuntime[ApiserverOptions], server: Apiserver, kubelets: pods.Kubelets, https: list[socket.socket]
 ) -> None:
     """Its libraries are imported now, while the gRPC front already answers."""
     await runtime.serve()
@@ -79,7 +95,8 @@ async def serve_https(
     tls = None
     if not options.insecure and options.tls_cert_file and options.tls_key_file:
         tls = tls_context(options.tls_cert_file, options.tls_key_file, options.client_ca_file)
-    runtime.on_shutdown(await listen(front, https, tls))
+    for bound in https:
+        runtime.on_shutdown(await listen(front, bound, tls))
 
 
 def add_fronts(runtime: ServiceRuntime[ApiserverOptions], server: Apiserver, kubelets: pods.Kubelets) -> None:
