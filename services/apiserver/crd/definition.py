@@ -22,10 +22,11 @@ ESTABLISHED, NAMES_ACCEPTED, TERMINATING = "Established", "NamesAccepted", "Term
 
 @dataclass(frozen=True, eq=False)
 class CustomInfo(ResourceInfo):
-    """``declared_list_kind``: names.listKind. ``printed``: the columns after the name."""
+    """``declared_list_kind``: names.listKind. ``printed``: the columns after the name. ``schema``: of the objects."""
 
     declared_list_kind: str = ""
     printed: Columns = ()
+    schema: Schema = field(default_factory=dict)
 
     @property
     def list_kind(self) -> str:
@@ -146,6 +147,7 @@ class Definition:
             same_storage_as=None,
             declared_list_kind=names.get("listKind") or names["kind"] + "List",
             printed=version.columns,
+            schema=version.schema,
         )
 
 

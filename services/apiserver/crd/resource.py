@@ -17,13 +17,13 @@ from services.apiserver.cache.hub import CacheHub
 from services.apiserver.crd import scale, schema, values
 from services.apiserver.crd.conversion import Converter
 from services.apiserver.crd.definition import Definition, Version
-from services.apiserver.crd.invariants import embedded_objects, repeated_items
 from services.apiserver.crd.objects import CustomObject, with_go_numbers
 from services.apiserver.patch.field_types import FieldType
 from services.apiserver.patch.schema_types import root_type
 from services.apiserver.registry.context import Context
 from services.apiserver.registry.resource import Resource
 from services.apiserver.strategy import metadata
+from services.apiserver.strategy.custom.invariants import embedded_objects, repeated_items
 from services.apiserver.strategy.kind import Kind
 from tillerman.api import codec, jsonpath
 from tillerman.api.selectors import FieldSelector

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
+from services.apiserver.crd import lifecycle
+from services.apiserver.crd.definition import ESTABLISHED, is_true
+from services.apiserver.strategy.admission import client_config
 from services.apiserver.strategy.causes import (
     Cause,
+    forbidden,
     immutable,
     invalid,
     invalid_all,
     not_supported,
     required,
 )
-from services.apiserver.strategy.equality import semantically_equal
+from services.apiserver.strategy.custom.versions import version_rules
 from services.apiserver.strategy.kind import Kind
 from services.apiserver.strategy.names import dns1035_label, dns_subdomain
-from services.apiserver.strategy.structural import schema_rules
 from tillerman.pb.k8s import apiextensions_v1_pb2 as apiextensions
 
-_SIMPLE_PATH = re.compile(r"(\.[a-zA-Z_][a-zA-Z0-9_-]*(\[[^\]]*\])?)+|\.")
-_SIMPLE_PATH_DETAIL = "must be a simple json path starting with ."
-_COLUMN_TYPES = ("boolean", "date", "integer", "number", "string")
-_COLUMN_FORMATS = ("int32", "int64", "float", "double", "byte", "date", "date-time", "password")
 _ONE_STORAGE = "must have exactly one version marked as storage version"
 
 
@@ -66,9 +64,10 @@ def _validate(definition: Any) -> list[Cause]:
     causes += _versions(spec)
     causes += _names("spec.names", spec.names)
     causes += _conversion("spec.conversion", spec.conversion)
-    if not definition.status.storedVersions:
-        causes.append(invalid("status.storedVersions", [], "must have at least one stored version"))
-    return causes
+    if spec.preserveUnknownFields:
+        detail = "cannot set to true, set x-preserve-unknown-fields to true in spec.versions[*].schema instead"
+        causes.append(invalid("spec.preserveUnknownFields", True, detail))
+    return causes + _stored_versions(definition)
 
 
 def _group(group: str) -> list[Cause]:
@@ -86,91 +85,34 @@ def _versions(spec: Any) -> list[Cause]:
     causes: list[Cause] = []
     names: set[str] = set()
     for index, version in enumerate(spec.versions):
-        path = f"spec.versions[{index}].name"
+        path = f"spec.versions[{index}]"
         problems = dns1035_label(version.name)
         if problems:
-            causes.append(invalid(path, version.name, ",".join(problems)))
+            causes.append(invalid(f"{path}.name", version.name, ",".join(problems)))
         if version.name in names:
             causes.append(invalid("spec.versions", version.name, "must contain unique version names"))
         names.add(version.name)
+        causes += _deprecation(f"{path}.deprecationWarning", version)
     if sum(version.storage for version in spec.versions) != 1:
         causes.append(invalid("spec.versions", [v.name for v in spec.versions], _ONE_STORAGE))
-    # What all versions share, Kubernetes reports once and under the name it has outside the versions.
-    for field, shared, rules in (
-        ("schema", "validation", _schema),
-        ("subresources", "subresources", _subresources),
-        ("additionalPrinterColumns", "additionalPrinterColumns", _columns),
-    ):
-        if len(spec.versions) and all(_same(field, version, spec.versions[0]) for version in spec.versions):
-            if field == "schema" and not spec.versions[0].schema.HasField("openAPIV3Schema"):
-                causes += _schemas_missing(spec.versions)
-            else:
-                causes += rules(f"spec.{shared}", spec.versions[0])
-            continue
-        for index, version in enumerate(spec.versions):
-            if field == "schema" and not version.schema.HasField("openAPIV3Schema"):
-                causes.append(required(f"spec.versions[{index}].schema.openAPIV3Schema", "schemas are required"))
-            else:
-                causes += rules(f"spec.versions[{index}].{field}", version)
-    return causes
+    return causes + version_rules(spec)
 
 
-def _same(field: str, version: Any, other: Any) -> bool:
-    if field == "additionalPrinterColumns":
-        return list(version.additionalPrinterColumns) == list(other.additionalPrinterColumns)
-    return semantically_equal(getattr(version, field), getattr(other, field))
-
-
-def _schemas_missing(versions: Any) -> list[Cause]:
-    paths = [f"spec.versions[{index}].schema.openAPIV3Schema" for index in range(len(versions))]
-    return [required(path, "schemas are required") for path in paths]
-
-
-def _schema(path: str, version: Any) -> list[Cause]:
-    return schema_rules(f"{path}.openAPIV3Schema", version.schema.openAPIV3Schema)
-
-
-def _subresources(path: str, version: Any) -> list[Cause]:
-    if not version.subresources.HasField("scale"):
+def _deprecation(path: str, version: Any) -> list[Cause]:
+    if not version.HasField("deprecationWarning"):
         return []
-    scale = version.subresources.scale
-    causes: list[Cause] = []
-    for field, roots in (("specReplicasPath", (".spec.",)), ("statusReplicasPath", (".status.",))):
-        causes += _scale_path(f"{path}.scale.{field}", getattr(scale, field), roots)
-    if scale.labelSelectorPath:
-        causes += _scale_path(f"{path}.scale.labelSelectorPath", scale.labelSelectorPath, (".spec.", ".status."))
-    return causes
-
-
-def _scale_path(path: str, value: str, roots: tuple[str, ...]) -> list[Cause]:
-    if not value:
-        return [required(path)]
-    if not _SIMPLE_PATH.fullmatch(value):
-        return [invalid(path, value, _SIMPLE_PATH_DETAIL)]
-    if not value.startswith(roots):
-        under = " or ".join(root.rstrip(".") for root in roots)
-        return [invalid(path, value, f"should be a json path under {under}")]
-    return []
-
-
-def _columns(path: str, version: Any) -> list[Cause]:
-    causes: list[Cause] = []
-    for index, column in enumerate(version.additionalPrinterColumns):
-        where = f"{path}[{index}]"
-        if not column.name:
-            causes.append(required(f"{where}.name"))
-        if not column.type:
-            causes.append(required(f"{where}.type", f"must be one of {','.join(_COLUMN_TYPES)}"))
-        elif column.type not in _COLUMN_TYPES:
-            causes.append(invalid(f"{where}.type", column.type, f"must be one of {','.join(_COLUMN_TYPES)}"))
-        if column.format and column.format not in _COLUMN_FORMATS:
-            detail = f"must be one of {','.join(sorted(_COLUMN_FORMATS))}"
-            causes.append(invalid(f"{where}.format", column.format, detail))
-        # Kubernetes spells this field in capitals.
-        if not column.jsonPath:
-            causes.append(required(f"{where}.JSONPath"))
-        elif not column.jsonPath.startswith("."):
-            causes.append(invalid(f"{where}.JSONPath", column.jsonPath, _SIMPLE_PATH_DETAIL))
+    text = version.deprecationWarning
+    if not version.deprecated:
+        return [invalid(path, text, "can only be set for deprecated versions")]
+    causes = []
+    if len(text.encode()) > 256:
+        causes.append(invalid(path, text, "must be <= 256 characters long"))
+    if not text:
+        causes.append(invalid(path, text, "must not be an empty string"))
+    odd = next((index for index, letter in enumerate(text) if not letter.isprintable()), None)
+    if odd is not None:
+        detail = f"must only contain printable UTF-8 characters; non-printable character found at index {odd}"
+        causes.append(invalid(path, text, detail))
     return causes
 
 
@@ -195,33 +137,90 @@ def _names(path: str, names: Any) -> list[Cause]:
 
 
 def _conversion(path: str, conversion: Any) -> list[Cause]:
+    """Kubernetes reports the webhook's parts under the names that they had in v1beta1."""
     if not conversion.strategy:
         return [required(f"{path}.strategy")]
+    causes: list[Cause] = []
     if conversion.strategy not in ("None", "Webhook"):
-        return [not_supported(f"{path}.strategy", conversion.strategy, ["None", "Webhook"])]
-    if conversion.strategy == "None":
-        if not conversion.HasField("webhook"):
-            return []
+        causes.append(not_supported(f"{path}.strategy", conversion.strategy, ["None", "Webhook"]))
+    where, webhook = f"{path}.webhookClientConfig", conversion.webhook
+    if conversion.strategy != "Webhook":
         detail = "should not be set when strategy is not set to Webhook"
-        return [Cause(f"{path}.webhook", "FieldValueForbidden", f"Forbidden: {detail}")]
-    if not conversion.webhook.HasField("clientConfig"):
-        return [required(f"{path}.webhookClientConfig", "required when strategy is set to Webhook")]
-    if not conversion.webhook.conversionReviewVersions:
-        return [required(f"{path}.conversionReviewVersions")]
-    return []
+        if webhook.HasField("clientConfig"):
+            causes.append(forbidden(where, detail))
+        if webhook.conversionReviewVersions:
+            causes.append(forbidden(f"{path}.conversionReviewVersions", detail))
+        return causes
+    if webhook.HasField("clientConfig"):
+        causes += client_config(where, webhook.clientConfig)
+    else:
+        causes.append(required(where, "required when strategy is set to Webhook"))
+    return causes + _review_versions(f"{path}.conversionReviewVersions", list(webhook.conversionReviewVersions))
+
+
+def _review_versions(path: str, versions: list[str]) -> list[Cause]:
+    if not versions:
+        return [required(path)]
+    causes: list[Cause] = []
+    for index, version in enumerate(versions):
+        if version in versions[:index]:
+            causes.append(invalid(f"{path}[{index}]", version, "duplicate version"))
+        else:
+            causes += invalid_all(f"{path}[{index}]", version, dns1035_label(version))
+    if not {"v1", "v1beta1"} & set(versions):
+        causes.append(invalid(path, versions, "must include at least one of v1, v1beta1"))
+    return causes
+
+
+def _stored_versions(crd: Any) -> list[Cause]:
+    path, stored = "status.storedVersions", list(crd.status.storedVersions)
+    if not stored:
+        return [invalid(path, [], "must have at least one stored version")]
+    causes = [
+        invalid(path, version.name, f"must have the storage version {version.name}")
+        for version in crd.spec.versions
+        if version.storage and version.name not in stored
+    ]
+    known = {version.name for version in crd.spec.versions}
+    for index, name in enumerate(stored):
+        if name not in known:
+            causes.append(invalid(f"{path}[{index}]", name, "must appear in spec.versions"))
+    return causes
+
+
+def _approval(new: Any, old: Any | None) -> list[Cause]:
+    """Definitions in Kubernetes' own groups say where they were approved, unless they never did."""
+    if not lifecycle.protected(new.spec.group):
+        return []
+    given = new.metadata.annotations.get(lifecycle.APPROVED_BY, "")
+    _, reason, message = lifecycle.approval(given)
+    if old is not None:
+        before = old.metadata.annotations.get(lifecycle.APPROVED_BY, "")
+        if lifecycle.approval(before)[1] == reason:
+            return []
+    path = f"metadata.annotations[{lifecycle.APPROVED_BY}]"
+    if reason == "MissingAnnotation":
+        return [required(path, message)]
+    return [invalid(path, given, message)] if reason == "InvalidAnnotation" else []
+
+
+def _validate_create(definition: Any) -> list[Cause]:
+    """`_validate` runs on updates too, where an old annotation may stay as it is."""
+    return [*_validate(definition), *_approval(definition, None)]
 
 
 def _validate_update(new: Any, old: Any) -> list[Cause]:
-    causes = immutable("spec.group", new.spec.group, old.spec.group)
+    causes = _validate(new)
+    causes += immutable("spec.group", new.spec.group, old.spec.group)
     causes += immutable("spec.names.plural", new.spec.names.plural, old.spec.names.plural)
-    if any(c.type == "Established" and c.status == "True" for c in old.status.conditions):
+    if is_true(old, ESTABLISHED):
         causes += immutable("spec.scope", new.spec.scope, old.spec.scope)
         causes += immutable("spec.names.kind", new.spec.names.kind, old.spec.names.kind)
-    kept = {version.name for version in new.spec.versions}
-    for index, name in enumerate(new.status.storedVersions):
-        if name not in kept:
-            causes.append(invalid(f"status.storedVersions[{index}]", name, "must appear in spec.versions"))
-    return causes
+    return causes + _approval(new, old)
+
+
+def _validate_status(new: Any, old: Any) -> list[Cause]:
+    return _stored_versions(new)
 
 
 KINDS = {
@@ -232,7 +231,9 @@ KINDS = {
         create=_create,
         update=_update,
         update_status=_update_status,
-        validate=_validate,
+        validate=_validate_create,
+        validate_on_update=False,
         validate_update=_validate_update,
+        validate_status=_validate_status,
     ),
 }

@@ -12,11 +12,14 @@ import orjson
 from google.protobuf.descriptor import FieldDescriptor
 
 from services.apiserver.cache.wire import length_delimited
+from services.apiserver.crd.definition import CustomInfo
+from services.apiserver.crd.document import document_schema
 from services.apiserver.fronts.http.content import Answer
 from services.apiserver.fronts.http.discovery import Discovery, Listed
 from tillerman.api.scheme import SCHEME, ResourceInfo
 from tillerman.api.status import no_such_path
 from tillerman.pb import options_pb2
+from tillerman.pb.k8s import meta_v1_pb2
 from tillerman.service.version import VERSION
 
 SCALARS: dict[int, dict[str, str]] = {
@@ -31,6 +34,7 @@ SCALARS: dict[int, dict[str, str]] = {
     FieldDescriptor.TYPE_FLOAT: {"type": "number", "format": "float"},
 }
 STRINGS = {"type": "array", "items": {"type": "string"}}
+_OBJECT_META = meta_v1_pb2.ObjectMeta.DESCRIPTOR
 _META = "k8s.io.apimachinery.pkg.apis.meta.v1."
 # Messages that JSON shows otherwise than as an object of their fields.
 FORMS: dict[str, dict[str, Any]] = {
@@ -64,8 +68,7 @@ class OpenApi:
         paths = {}
         for api_version, rows in self._discovery.groups().items():
             path = _path(api_version)
-            names = ",".join(listed.name for _, listed in rows)
-            digest = hashlib.sha256(f"{VERSION} {names}".encode()).hexdigest()[:32].upper()
+            digest = _digest(rows)
             paths[path] = {"serverRelativeURL": f"/openapi/v3/{path}?hash={digest}"}
         return Answer(orjson.dumps({"paths": paths}))
 
@@ -85,6 +88,16 @@ def legacy(accept: str) -> Answer:
         media = OPENAPI_V2.replace("@", ".")
         return Answer(length_delimited(1, b"2.0") + length_delimited(2, info), media_type=media)
     return Answer(orjson.dumps({"swagger": "2.0", "info": {"title": "Kubernetes", "version": VERSION}, "paths": {}}))
+
+
+def _digest(rows: list[tuple[ResourceInfo | None, Listed]]) -> str:
+    """Changes with whatever the document is made of: clients keep what they have read under it."""
+    names = ",".join(listed.name for _, listed in rows)
+    digest = hashlib.sha256(f"{VERSION} {names}".encode())
+    for info, _ in rows:
+        if isinstance(info, CustomInfo):
+            digest.update(orjson.dumps(info.schema, option=orjson.OPT_SORT_KEYS))
+    return digest.hexdigest()[:32].upper()
 
 
 def _path(api_version: str) -> str:
@@ -115,13 +128,12 @@ def _subresource_schema(listed: Listed, schemas: _Schemas) -> None:
 def _paths(info: ResourceInfo, schemas: _Schemas) -> dict[str, Any]:
     """The paths of a resource; PATCH and POST say that they validate fields, which kubectl looks for."""
     kind = {"group": info.group, "version": info.version, "kind": info.kind}
-    schema: dict[str, Any] = {"type": "object", "x-kubernetes-group-version-kind": [kind]}
-    if known := _known(info):
-        schema = schemas.reference(known)
-    else:
+    if isinstance(info, CustomInfo):
         name = f"{'.'.join(reversed(info.group.split('.')))}.{info.version}.{info.kind}"
-        schemas.found[name] = schema | {"x-kubernetes-preserve-unknown-fields": True}
+        schemas.found[name] = document_schema(info.schema, kind, schemas.reference(_OBJECT_META))
         schema = {"$ref": f"#/components/schemas/{name}"}
+    else:
+        schema = schemas.reference(info.message.DESCRIPTOR)
     root = f"/{_path(info.api_version)}/" + ("namespaces/{namespace}/" if info.namespaced else "") + info.resource
     collection, single = {}, {}
     for verb, method, action in (("list", "get", "list"), ("create", "post", "post")):
@@ -136,14 +148,6 @@ def _paths(info: ResourceInfo, schemas: _Schemas) -> dict[str, Any]:
     if single:
         found[root + "/{name}"] = single
     return found
-
-
-def _known(info: ResourceInfo) -> Any:
-    """The kind's descriptor; None for custom resources."""
-    try:
-        return SCHEME.by_kind(info.api_version, info.kind).message.DESCRIPTOR
-    except LookupError:
-        return None
 
 
 def _operation(info: ResourceInfo, action: str, kind: dict[str, str], schema: dict[str, Any]) -> dict[str, Any]:

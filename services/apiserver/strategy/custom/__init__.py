@@ -1,0 +1,1 @@
+"""Rules for definitions of custom resources and for their schemas, and those for objects that go beyond a schema."""
