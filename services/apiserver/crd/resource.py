@@ -18,6 +18,7 @@ from services.apiserver.crd import scale, schema, values
 from services.apiserver.crd.conversion import Converter
 from services.apiserver.crd.definition import Definition, Version
 from services.apiserver.crd.objects import CustomObject, with_go_numbers
+from services.apiserver.crd.rules import NOT_CHECKED, RuleTree, broken_rules, rule_tree
 from services.apiserver.patch.field_types import FieldType
 from services.apiserver.patch.schema_types import root_type
 from services.apiserver.registry.context import Context
@@ -63,6 +64,11 @@ class CustomResource(Resource):
     @cached_property
     def field_types(self) -> FieldType:
         return root_type(self.schema)
+
+    @cached_property
+    def rule_tree(self) -> RuleTree | None:
+        """The schema's x-kubernetes-validations; None where there are none."""
+        return rule_tree(self.schema, root=True)
 
     # -- requests --------------------------------------------------------------------------------------------------
 
@@ -269,6 +275,12 @@ class CustomResource(Resource):
             causes += scale.validate(whole, self.version.scale, spec=subresource != "status")
         causes += embedded_objects(whole, self.schema)
         causes += repeated_items(whole, self.schema)
+        if self.rule_tree is not None:
+            if causes:
+                causes.append(invalid_value("<nil>", None, NOT_CHECKED))
+            else:
+                before = None if old is None else old.to_dict()
+                causes += broken_rules(self.rule_tree, whole, before, updating=old is not None)
         return causes
 
     def allows_unconditional_update(self, obj: CustomObject) -> bool:

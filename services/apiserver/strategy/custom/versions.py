@@ -8,6 +8,7 @@ from typing import Any
 from services.apiserver.crd.schema import Schema
 from services.apiserver.strategy.causes import Cause, duplicate, forbidden, invalid, required, too_many
 from services.apiserver.strategy.custom.defaults import defaults
+from services.apiserver.strategy.custom.expressions import expressions
 from services.apiserver.strategy.custom.structural import structural
 from services.apiserver.strategy.custom.supported import patterns, supported
 from tillerman.api import codec, jsonpath
@@ -86,7 +87,7 @@ def _schema(path: str, version: Version) -> list[Cause]:
     shape = structural(path, schema)
     if shape:
         return causes + shape
-    return causes or defaults(path, schema) or patterns(path, schema)
+    return causes or defaults(path, schema) + patterns(path, schema) + expressions(path, schema)
 
 
 def _unstructured(field: str) -> bool:
