@@ -33,6 +33,10 @@ class Work:
     method: str
     pieces: tuple[Piece, ...]
 
+    def body(self) -> bytes:
+        """The request of work without places."""
+        return b"".join(piece for piece in self.pieces if isinstance(piece, bytes))
+
     def dumps(self) -> dict[str, Any]:
         pieces = [piece if isinstance(piece, str) else piece.hex() for piece in self.pieces]
         return {"address": self.address, "user": self.user, "method": self.method, "pieces": pieces}
@@ -82,6 +86,12 @@ class Loaders:
 
     def run(self, work: Work, clients: int, seconds: float) -> Result:
         return self.start(work, clients).run(seconds)
+
+    @contextlib.contextmanager
+    def apart(self) -> Iterator["Loaders"]:
+        """One more process, for load of another kind at the same time."""
+        with loaders(1) as others:
+            yield others
 
     def _take(self) -> int:
         self._next += 1

@@ -14,7 +14,7 @@ DIGITS = 12
 CLIENT, COUNT = "client", "count"
 
 
-class _Grpc:
+class Grpc:
     """One client over gRPC."""
 
     def __init__(self, work: dict[str, Any], files: dict[str, bytes]) -> None:
@@ -32,10 +32,10 @@ class _Grpc:
         await self._channel.close()
 
 
-class _Http:
+class Http:
     """One client over HTTP/1.1 with keep-alive."""
 
-    def __init__(self, work: dict[str, Any], files: dict[str, bytes]) -> None:
+    def __init__(self, work: dict[str, Any], _files: dict[str, bytes]) -> None:
         self._host, _, self._port = work["address"].rpartition(":")
         self._context = ssl.create_default_context(cafile=work["user"]["ca"])
         self._context.load_cert_chain(work["user"]["certificate"], work["user"]["key"])
@@ -48,8 +48,13 @@ class _Http:
             )
         self._writer.write(body)
         head = await self._reader.readuntil(b"\r\n\r\n")
-        at = head.lower().index(b"content-length:") + 15
-        await self._reader.readexactly(int(head[at : head.index(b"\r\n", at)]))
+        at = head.lower().find(b"content-length:") + 15
+        if at < 15:
+            while size := int(await self._reader.readuntil(b"\r\n"), 16):
+                await self._reader.readexactly(size + 2)
+            await self._reader.readexactly(2)
+        else:
+            await self._reader.readexactly(int(head[at : head.index(b"\r\n", at)]))
         if not head.startswith(b"HTTP/1.1 2"):
             raise RuntimeError(head.decode())
 
@@ -125,7 +130,7 @@ async def _serve() -> None:
             for name, path in command["user"].items():
                 with open(path, "rb") as file:
                     files[name] = file.read()
-            kind = _Grpc if command["method"] else _Http
+            kind = Grpc if command["method"] else Http
             clients = [kind(command, files) for _ in range(command["clients"])]
             counter = _Counter(command["count"])
             builders = [_builder(command["pieces"], command["first"] + i, counter) for i in range(command["clients"])]

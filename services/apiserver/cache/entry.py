@@ -131,6 +131,11 @@ class Entry:
         """The object's bytes, with its resourceVersion."""
         return self.frame[self.start :]
 
+    @property
+    def size(self) -> int:
+        """Bytes of ``value``."""
+        return len(self.frame) - self.start
+
     def message(self) -> Any:
         """Decoded anew; the caller owns it."""
         return self.framer.message(self)

@@ -39,6 +39,7 @@ MAX_REVISION = 1 << 63
 PAGE = 10_000
 BOOKMARK_SECONDS = 60.0
 WAIT_SECONDS = 3.0
+TESTED_AT_ONCE = 500
 CONTINUE_EXPIRED = (
     "The provided continue parameter is too old to display a consistent list result. You can start a new list without "
     "the continue parameter."
@@ -145,16 +146,19 @@ class Reader:
             if match == "Exact" or (match == "" and limit):
                 return await self._list_past(resource, chosen, revision, limit)
             await self._not_older_than(revision)
-        return self._list_now(resource, chosen, limit)
+        return await self._list_now(resource, chosen, limit)
 
-    def _list_now(self, resource: Resource, chosen: _Filter, limit: int) -> ListPage:
+    async def _list_now(self, resource: Resource, chosen: _Filter, limit: int) -> ListPage:
         revision = self._feed.revision
         entries = self._candidates(resource, chosen)
         predicate = chosen.predicate
-        if not limit:
-            return ListPage(revision, entries if predicate is None else [e for e in entries if predicate(e)])
+        if not limit and predicate is None:
+            return ListPage(revision, entries)
         picked: builtins.list[Entry] = []
         for position, entry in enumerate(entries, start=1):
+            if not position % TESTED_AT_ONCE:
+                # A selector may need every object decoded: others have a turn in between.
+                await asyncio.sleep(0)
             if predicate is not None and not predicate(entry):
                 continue
             picked.append(entry)

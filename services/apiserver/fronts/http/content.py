@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from services.apiserver.cache.wire import length_delimited
 from services.apiserver.crd.definition import CustomInfo
 from services.apiserver.crd.objects import CustomObject
 from services.apiserver.crd.resource import CustomResource
+from services.apiserver.fronts.http import pieces
 from services.apiserver.fronts.objects import JSON, PROTOBUF
 from services.apiserver.registry.context import Context
 from services.apiserver.registry.writing import Written
@@ -44,12 +45,13 @@ class Accept:
 
 @dataclass(slots=True)
 class Answer:
-    """A response before it is sent."""
+    """A response before it is sent. ``rest``: what comes after the body, made while it is sent."""
 
     body: bytes
     code: int = 200
     media_type: str = JSON
     headers: list[tuple[str, str]] = field(default_factory=list)
+    rest: Iterator[bytes] | None = None
 
 
 def clauses(header: str) -> Iterable[Accept]:
@@ -314,23 +316,39 @@ def many(
     """A list of a resource's objects in the form that was asked for."""
     meta = list_meta(revision, continue_token, remaining)
     if accept.shape == "PartialObjectMetadataList":
-        items = [partial(orjson.loads(entry.json)) for entry in entries]
-        content = {"apiVersion": META, "kind": accept.shape, "metadata": meta, "items": items}
-        return Answer(orjson.dumps(content))
+        shape = {"kind": accept.shape, "apiVersion": META, "metadata": meta}
+        return pieced(entries, pieces.json_list(shape, "items", entries, _partial_json))
     if accept.media_type == PROTOBUF and info.list_message is not None:
         head = meta_v1_pb2.ListMeta(resourceVersion=str(revision) if revision else "")
         setattr(head, "continue", continue_token)
         if remaining is not None:
             head.remainingItemCount = remaining
-        items_raw = b"".join(length_delimited(2, entry.value) for entry in entries)
-        raw = length_delimited(1, head.SerializeToString()) + items_raw
-        return Answer(envelope.wrap(info.api_version, info.list_kind, raw), media_type=PROTOBUF)
+        first = length_delimited(1, head.SerializeToString())
+        prefix = envelope.prefix(info.api_version, info.list_kind)
+        return pieced(entries, pieces.protobuf_list(prefix, first, entries, envelope.TAIL), PROTOBUF)
     if isinstance(info, CustomInfo):
         # Kubernetes keeps these lists as plain JSON, where an empty token shows.
         meta.setdefault("continue", "")
-    head_json = orjson.dumps({"kind": info.list_kind, "apiVersion": info.api_version, "metadata": meta})
-    raw = b"".join((head_json[:-1], b',"items":[', b",".join([entry.json for entry in entries]), b"]}"))
-    return _text(raw, accept)
+    shape = {"kind": info.list_kind, "apiVersion": info.api_version, "metadata": meta}
+    made = pieces.json_list(shape, "items", entries, _json)
+    if accept.media_type == YAML:
+        return _text(b"".join(made), accept)
+    return pieced(entries, made)
+
+
+def pieced(entries: list[Entry], made: Iterator[bytes], media_type: str = JSON) -> Answer:
+    """A list's answer, whole or, where there are many entries, piece by piece."""
+    body, rest = pieces.body(entries, made)
+    return Answer(body, media_type=media_type, rest=rest)
+
+
+def _json(entry: Entry) -> bytes:
+    return entry.json
+
+
+def _partial_json(entry: Entry) -> bytes:
+    made: bytes = orjson.dumps(partial(orjson.loads(entry.json)))
+    return made
 
 
 def list_meta(revision: int = 0, continue_token: str = "", remaining: int | None = None) -> dict[str, Any]:

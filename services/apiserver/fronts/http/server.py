@@ -5,11 +5,12 @@ One asyncio handler per request, cancelled when its caller goes away; watches an
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import platform
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ from tillerman.service.version import VERSION
 KUBERNETES = ("1", "32", "v1.32.0")
 MAX_BODY = 3 * 1024 * 1024
 KEEPALIVE_SECONDS = 120.0
+UNCACHED = {"Cache-Control": "no-cache, private"}
 HEALTH = frozenset({"healthz", "livez", "readyz"})
 NOBODY = User(ANONYMOUS.name, ANONYMOUS.groups)
 
@@ -205,6 +207,8 @@ class HttpFront:
                         asked = _with_body(asked, await read_body(request))
                     answering = self._metrics if target.api_version == METRICS else self._verbs
                     answer = await answering.answer(asked, user)
+                    if answer.rest is not None:
+                        return await _sent_in_pieces(request, answer, answer.rest)
             except Exception as error:
                 failure = self._failure(error)
                 outcome.code = failure.code
@@ -257,7 +261,7 @@ class HttpFront:
                 failure = self._failure(error)
                 outcome.code = failure.code
                 return _response(content.refusal(failure))
-            response = web.StreamResponse(headers={"Content-Type": JSON, "Cache-Control": "no-cache, private"})
+            response = web.StreamResponse(headers={"Content-Type": JSON, **UNCACHED})
             if warning := self._registry.deprecation(asked.target):
                 response.headers.add(*warning_header(warning))
             response.enable_chunked_encoding()
@@ -303,11 +307,28 @@ async def read_body(request: web.BaseRequest) -> bytes:
     return b"".join(parts)
 
 
+async def _sent_in_pieces(request: web.BaseRequest, answer: Answer, rest: Iterator[bytes]) -> web.StreamResponse:
+    """A long list; an answer that has begun can only break off."""
+    response = web.StreamResponse(status=answer.code, headers={"Content-Type": answer.media_type, **UNCACHED})
+    for name, value in answer.headers:
+        response.headers.add(name, value)
+    response.enable_chunked_encoding()
+    with contextlib.suppress(ConnectionError):
+        await response.prepare(request)
+        await response.write(answer.body)
+        for piece in rest:
+            await response.write(piece)
+            # Writing waits only for a slow reader.
+            await asyncio.sleep(0)
+        await response.write_eof()
+    return response
+
+
 def _response(answer: Answer) -> web.Response:
     response = web.Response(body=answer.body, status=answer.code, headers={"Content-Type": answer.media_type})
     for name, value in answer.headers:
         response.headers.add(name, value)
-    response.headers["Cache-Control"] = "no-cache, private"
+    response.headers.update(UNCACHED)
     return response
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -10,7 +11,8 @@ import orjson
 from services.apiserver.cache.entry import Entry
 from services.apiserver.crd import columns as custom_columns
 from services.apiserver.crd.definition import CustomInfo
-from services.apiserver.fronts.http.content import META, partial
+from services.apiserver.fronts.http.content import META, Answer, partial, pieced
+from services.apiserver.fronts.http.pieces import json_list
 from tillerman.api import codec
 from tillerman.api.printers import cells, columns_of
 from tillerman.api.printers.ages import age
@@ -92,13 +94,27 @@ def table(
     info: ResourceInfo, entries: list[Entry], include: str, meta: dict[str, Any], *, with_columns: bool = True
 ) -> bytes:
     """``with_columns`` False: as the later events of a watch have it."""
+    return b"".join(_pieces(info, entries, include, meta, with_columns=with_columns))
+
+
+def listed(info: ResourceInfo, entries: list[Entry], include: str, meta: dict[str, Any]) -> Answer:
+    """A list's answer."""
+    return pieced(entries, _pieces(info, entries, include, meta))
+
+
+def _pieces(
+    info: ResourceInfo, entries: list[Entry], include: str, meta: dict[str, Any], *, with_columns: bool = True
+) -> Iterator[bytes]:
     now = time.time()
-    return orjson.dumps(
-        {
-            "kind": "Table",
-            "apiVersion": META,
-            "metadata": meta,
-            "columnDefinitions": columns(info) if with_columns else None,
-            "rows": [row(info, entry, include, now) for entry in entries],
-        }
-    )
+
+    def encode(entry: Entry) -> bytes:
+        made: bytes = orjson.dumps(row(info, entry, include, now))
+        return made
+
+    head = {
+        "kind": "Table",
+        "apiVersion": META,
+        "metadata": meta,
+        "columnDefinitions": columns(info) if with_columns else None,
+    }
+    return json_list(head, "rows", entries, encode)

@@ -153,7 +153,7 @@ class Verbs:
         if accept.shape == "Table":
             include = tables.check_include(query.get("includeObject", ""))
             meta = content.list_meta(page.revision, page.continue_token, page.remaining)
-            return Answer(tables.table(info, page.entries, include, meta))
+            return tables.listed(info, page.entries, include, meta)
         return content.many(
             info,
             page.entries,
@@ -279,7 +279,7 @@ class Verbs:
         )
         info = self._info(request.target)
         if accept.shape == "Table":
-            return Answer(tables.table(info, entries, "Metadata", content.list_meta()))
+            return tables.listed(info, entries, "Metadata", content.list_meta())
         return content.many(info, entries, accept)
 
     def _delete_options(self, request: Request) -> meta_v1_pb2.DeleteOptions:
