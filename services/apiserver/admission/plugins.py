@@ -21,6 +21,7 @@ from services.apiserver.admission.ingress import DefaultIngressClass
 from services.apiserver.admission.limit_ranges import LimitRanger
 from services.apiserver.admission.namespaces import NamespaceLifecycle
 from services.apiserver.admission.nodes import NodeRestriction, NodeTaint
+from services.apiserver.admission.pod_security import PodSecurity
 from services.apiserver.admission.priority import Priority
 from services.apiserver.admission.quotas import Quotas
 from services.apiserver.admission.runtime_class import RuntimeClasses
@@ -59,6 +60,7 @@ def admission_chain(options: ApiserverOptions, given: Surroundings) -> Chain:
         "ServiceAccount": lambda: ServiceAccounts(catalog, reader),
         "NodeRestriction": lambda: NodeRestriction(catalog),
         "TaintNodesByCondition": NodeTaint,
+        "PodSecurity": lambda: PodSecurity(catalog),
         "Priority": lambda: Priority(catalog, reader),
         "DefaultTolerationSeconds": lambda: DefaultTolerations(
             not_ready_seconds=options.default_not_ready_toleration_seconds,
