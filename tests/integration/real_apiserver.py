@@ -32,6 +32,16 @@ def free_port() -> int:
         return port
 
 
+def wait_for_port(port: int) -> None:
+    """Until something listens there."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.2):
+            return
+        time.sleep(0.02)
+    raise RuntimeError(f"nothing listens on port {port}")
+
+
 class Etcd:
     """One etcd member with its own data; ``kill`` is SIGKILL, ``start`` brings it back with the same data."""
 
@@ -62,12 +72,7 @@ class Etcd:
             "--log-level=error",
         ]
         self._process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.client_port), 0.2):
-                return
-            time.sleep(0.02)
-        raise RuntimeError("etcd did not start")
+        wait_for_port(self.client_port)
 
     def kill(self) -> None:
         if self._process is not None:
