@@ -98,12 +98,13 @@ class Chain:
 
     def __init__(self, plugins: Sequence[Plugin]) -> None:
         self._plugins = tuple(plugins)
-        self._known: dict[tuple[str, str, str, str], tuple[tuple[Plugin, ...], tuple[Plugin, ...]]] = {}
+        self._known: dict[tuple[str, str, str, str, bool], tuple[tuple[Plugin, ...], tuple[Plugin, ...]]] = {}
 
     def _of(self, attributes: Attributes) -> tuple[tuple[Plugin, ...], tuple[Plugin, ...]]:
         """(mutating, validating) plugins of such a request."""
         operation, resource, subresource = attributes.operation, attributes.resource, attributes.subresource
-        key = (operation, resource.group, resource.name, subresource)
+        # A custom resource may come back with another scope.
+        key = (operation, resource.group, resource.name, subresource, resource.namespaced)
         found = self._known.get(key)
         if found is None:
             wanted = [p for p in self._plugins if p.handles(operation, resource, subresource)]
