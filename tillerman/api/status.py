@@ -218,7 +218,8 @@ def type_invalid(path: str, value: Any, detail: str) -> Cause:
 
 
 def not_supported(path: str, value: Any, allowed: Iterable[str]) -> Cause:
-    names = ", ".join(f'"{name}"' for name in sorted(allowed))
+    """`allowed` is shown in the order given."""
+    names = ", ".join(f'"{name}"' for name in allowed)
     message = f"Unsupported value: {shown(value)}" + (f": supported values: {names}" if names else "")
     return Cause(path, "FieldValueNotSupported", message)
 

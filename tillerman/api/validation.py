@@ -44,18 +44,15 @@ def is_dns1123_label(text: str) -> list[str]:
     """Names of namespaces, containers and the like."""
     errors = [max_length(63)] if len(text) > 63 else []
     if not _matches(_DNS1123_LABEL, text):
-        if _matches(_DNS1123_SUBDOMAIN, text):
-            errors.append("must not contain dots")
-        else:
-            errors.append(
-                _regex_error(
-                    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must "
-                    "start and end with an alphanumeric character",
-                    _DNS1123_LABEL,
-                    "my-name",
-                    "123-abc",
-                )
+        errors.append(
+            _regex_error(
+                "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start "
+                "and end with an alphanumeric character",
+                _DNS1123_LABEL,
+                "my-name",
+                "123-abc",
             )
+        )
     return errors
 
 

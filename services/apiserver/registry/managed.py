@@ -8,6 +8,7 @@ than apply.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from services.apiserver import patch as patches
@@ -74,6 +75,29 @@ def track(resource: Resource, new: Any, old: Any | None, context: Context) -> No
         _OWNED.remember((manager, *alike), new.metadata.managedFields[0].SerializeToString())
 
 
+def same_but_for_times(new: Any, old: Any, same: Callable[[Any, Any], bool]) -> bool:
+    """Whether a write changes nothing, or only when somebody set again what was so already."""
+    entries, before = list(new.metadata.managedFields), old.metadata.managedFields
+    if entries == list(before) or len(entries) != len(before):
+        return same(new, old)
+    for entry, known in zip(entries, before, strict=True):
+        timeless = type(entry)()
+        timeless.CopyFrom(entry)
+        timeless.time.CopyFrom(known.time)
+        if timeless != known:
+            return False
+    put_entries(new, list(before))
+    if same(new, old):
+        return True
+    put_entries(new, entries)
+    return False
+
+
+def put_entries(obj: Any, entries: Iterable[Any]) -> None:
+    del obj.metadata.managedFields[:]
+    obj.metadata.managedFields.extend(entries)
+
+
 def track_body(body: Any, context: Context) -> None:
     """The record of an object that is answered and not stored (a TokenRequest), in place."""
     api_version, kind = SCHEME.kind_of(body)
@@ -90,5 +114,4 @@ def track_body(body: Any, context: Context) -> None:
 
 def put_record(obj: Any, entries: list[dict[str, Any]]) -> None:
     record = codec.from_dict({"managedFields": entries}, meta_v1_pb2.ObjectMeta)
-    del obj.metadata.managedFields[:]
-    obj.metadata.managedFields.extend(record.managedFields)  # type: ignore[attr-defined]
+    put_entries(obj, record.managedFields)  # type: ignore[attr-defined]

@@ -130,7 +130,7 @@ class Scale(BaseSubresource):
     async def patch(
         self, resource: Resource, target: Target, patch_type: str, patch: bytes, context: Context
     ) -> Message:
-        def patched(current: Any) -> Any:
+        def patched(current: Message) -> Any:
             content = _patched(resource, codec.to_dict(current), patch_type, patch, context)
             return decode(autoscaling_v1_pb2.Scale, content, context)
 

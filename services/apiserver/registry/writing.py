@@ -26,6 +26,7 @@ from services.apiserver.registry.uids import new_uid
 from services.apiserver.registry.versions import ruled
 from services.apiserver.storage.errors import OutcomeUnknown, RequestTooLarge, StorageError, StorageUnavailable
 from services.apiserver.storage.store import Store
+from services.apiserver.strategy.metadata import resource_version_needed
 from tillerman.api import times
 from tillerman.api.status import (
     StatusError,
@@ -260,6 +261,9 @@ class Writer:
         if subresource in OWN_RULES:
             new = restrict(subresource, new, old, resource.copy(old))
         meta = new.metadata
+        if not meta.resourceVersion and not resource.allows_unconditional_update(new):
+            # Kubernetes names the resource here where other refusals name the kind.
+            raise invalid(resource.name, name, [resource_version_needed()], resource.group)
         if meta.resourceVersion and meta.resourceVersion != old.metadata.resourceVersion:
             raise conflict(resource.name, name, resource.group)
         resource.default(new)
@@ -285,7 +289,7 @@ class Writer:
         old.metadata.ClearField("resourceVersion")
         new.metadata.ClearField("resourceVersion")
         finished = removes(resource, new, old)
-        if not finished and resource.same(new, old):
+        if not finished and managed.same_but_for_times(new, old, resource.same):
             return Written(entry), None
         hook = self._hooks.get((resource.group, resource.name))
         undo = await hook.allocate(new, old, context) if hook and not context.dry_run else None

@@ -39,7 +39,7 @@ def _webhook(path: str, webhook: Any) -> list[Cause]:
     causes = three_segments(f"{path}.name", webhook.name)
     for index, rule in enumerate(webhook.rules):
         causes += _rule(f"{path}.rules[{index}]", rule)
-    for field, allowed in (("failurePolicy", ("Ignore", "Fail")), ("matchPolicy", ("Exact", "Equivalent"))):
+    for field, allowed in (("failurePolicy", ("Fail", "Ignore")), ("matchPolicy", ("Equivalent", "Exact"))):
         if webhook.HasField(field) and getattr(webhook, field) not in allowed:
             causes.append(not_supported(f"{path}.{field}", getattr(webhook, field), allowed))
     if not webhook.HasField("sideEffects"):
@@ -60,7 +60,7 @@ def _webhook(path: str, webhook: Any) -> list[Cause]:
     if "reinvocationPolicy" in webhook.DESCRIPTOR.fields_by_name and webhook.HasField("reinvocationPolicy"):
         policy = webhook.reinvocationPolicy
         if policy not in ("Never", "IfNeeded"):
-            causes.append(not_supported(f"{path}.reinvocationPolicy", policy, ["Never", "IfNeeded"]))
+            causes.append(not_supported(f"{path}.reinvocationPolicy", policy, ["IfNeeded", "Never"]))
     return causes
 
 

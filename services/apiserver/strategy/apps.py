@@ -29,6 +29,19 @@ _PERCENT = (
     "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for "
     "validation is '[0-9]+%')"
 )
+_READ_ONLY_DISK = (
+    "must be true for replicated pods > 1; GCE PD can only be mounted on multiple machines if it is read-only"
+)
+_DAEMON_COUNTS = (
+    "currentNumberScheduled",
+    "numberMisscheduled",
+    "desiredNumberScheduled",
+    "numberReady",
+    "observedGeneration",
+    "updatedNumberScheduled",
+    "numberAvailable",
+    "numberUnavailable",
+)
 _ONLY_ALWAYS = ["Always"]
 _TEMPLATE_GENERATION = "deprecated.daemonset.template.generation"
 _STATEFUL_SET_CHANGEABLE = (
@@ -66,11 +79,9 @@ def selector_of_template(path: str, spec: Any, *, kind: str) -> list[Cause]:
     """The selector must be there, say something, and select the template's own pods."""
     where, labels = f"{path}.selector", f"{path}.template.metadata.labels"
     if not spec.HasField("selector"):
-        return (
-            [required(where), invalid(labels, spec.template.metadata.labels, _MISMATCH)]
-            if kind == "deployment"
-            else [required(where)]
-        )
+        # A selector that is not there selects nothing; a DaemonSet is not told that it needs one.
+        missing = [] if kind == "daemonset" else [required(where)]
+        return [*missing, invalid(labels, spec.template.metadata.labels, _MISMATCH)]
     causes = label_selector(where, spec.selector)
     if not spec.selector.matchLabels and not spec.selector.matchExpressions:
         causes.append(invalid(where, spec.selector, f"empty selector is invalid for {kind}"))
@@ -94,11 +105,24 @@ def _template(path: str, spec: Any) -> list[Cause]:
     return causes
 
 
+def _read_only_disks(path: str, spec: Any) -> list[Cause]:
+    """A disk that several nodes mount must be mounted read-only."""
+    return [
+        invalid(f"{path}.spec.volumes[{index}].gcePersistentDisk.readOnly", False, _READ_ONLY_DISK)
+        for index, volume in enumerate(spec.template.spec.volumes)
+        if volume.volumeSource.HasField("gcePersistentDisk") and not volume.volumeSource.gcePersistentDisk.readOnly
+    ]
+
+
+def _replicated_template(path: str, spec: Any) -> list[Cause]:
+    return _template(path, spec) + (_read_only_disks(path, spec) if spec.replicas > 1 else [])
+
+
 def _validate_deployment(deployment: Any) -> list[Cause]:
     spec = deployment.spec
     causes = non_negative("spec.replicas", spec.replicas)
     causes += selector_of_template("spec", spec, kind="deployment")
-    causes += _template("spec.template", spec)
+    causes += _replicated_template("spec.template", spec)
     causes += _deployment_strategy("spec.strategy", spec.strategy)
     causes += non_negative("spec.minReadySeconds", spec.minReadySeconds)
     if spec.HasField("revisionHistoryLimit"):
@@ -124,7 +148,7 @@ def _deployment_strategy(path: str, strategy: Any) -> list[Cause]:
     rolling, where = strategy.rollingUpdate, f"{path}.rollingUpdate"
     causes = number_or_percent(f"{where}.maxUnavailable", rolling.maxUnavailable)
     causes += number_or_percent(f"{where}.maxSurge", rolling.maxSurge)
-    if not causes and amount_of(rolling.maxUnavailable) == 0 and amount_of(rolling.maxSurge) == 0:
+    if amount_of(rolling.maxUnavailable) == 0 and amount_of(rolling.maxSurge) == 0:
         detail = "may not be 0 when `maxSurge` is 0"
         causes.append(invalid(f"{where}.maxUnavailable", rolling.maxUnavailable, detail))
     return causes + at_most_all(f"{where}.maxUnavailable", rolling.maxUnavailable)
@@ -141,9 +165,8 @@ def _same_selector(new: Any, old: Any) -> list[Cause]:
 
 
 def _deployment_status(new: Any, old: Any) -> list[Cause]:
-    return _replica_status(
-        new.status, ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas", "unavailableReplicas")
-    )
+    counts = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas", "unavailableReplicas")
+    return _replica_status(new.status, counts) + _collisions(new, old)
 
 
 def _replica_set_status(new: Any, old: Any) -> list[Cause]:
@@ -151,7 +174,8 @@ def _replica_set_status(new: Any, old: Any) -> list[Cause]:
 
 
 def _stateful_set_status(new: Any, old: Any) -> list[Cause]:
-    return _replica_status(new.status, ("replicas", "readyReplicas", "currentReplicas", "updatedReplicas"))
+    counts = ("replicas", "readyReplicas", "currentReplicas", "updatedReplicas")
+    return _replica_status(new.status, counts) + _collisions(new, old)
 
 
 def _replica_status(status: Any, counts: tuple[str, ...]) -> list[Cause]:
@@ -168,6 +192,22 @@ def _replica_status(status: Any, counts: tuple[str, ...]) -> list[Cause]:
     return causes
 
 
+def _collisions(new: Any, old: Any) -> list[Cause]:
+    """How often a name was taken: only ever more."""
+    path, count = "status.collisionCount", new.status.collisionCount
+    causes = non_negative(path, count)
+    if old.status.HasField("collisionCount") and count < old.status.collisionCount:
+        causes.append(invalid(path, count, "cannot be decremented"))
+    return causes
+
+
+def _daemon_set_status(new: Any, old: Any) -> list[Cause]:
+    causes: list[Cause] = []
+    for field in _DAEMON_COUNTS:
+        causes += non_negative(f"status.{field}", getattr(new.status, field))
+    return causes + _collisions(new, old)
+
+
 def _keep_labels(new: Any, old: Any) -> None:
     new.metadata.labels.clear()
     new.metadata.labels.update(old.metadata.labels)
@@ -176,7 +216,7 @@ def _keep_labels(new: Any, old: Any) -> None:
 def _validate_replica_set(replica_set: Any) -> list[Cause]:
     spec = replica_set.spec
     causes = non_negative("spec.replicas", spec.replicas) + non_negative("spec.minReadySeconds", spec.minReadySeconds)
-    return causes + selector_of_template("spec", spec, kind="deployment") + _template("spec.template", spec)
+    return causes + selector_of_template("spec", spec, kind="deployment") + _replicated_template("spec.template", spec)
 
 
 def _validate_stateful_set(stateful_set: Any) -> list[Cause]:
@@ -264,6 +304,7 @@ def _update_daemon_set_status(new: Any, old: Any) -> None:
 def _validate_daemon_set(daemon_set: Any) -> list[Cause]:
     spec = daemon_set.spec
     causes = selector_of_template("spec", spec, kind="daemonset") + _template("spec.template", spec)
+    causes += _read_only_disks("spec.template", spec)
     causes += non_negative("spec.minReadySeconds", spec.minReadySeconds)
     strategy, path = spec.updateStrategy, "spec.updateStrategy"
     if strategy.type == "RollingUpdate":
@@ -303,7 +344,7 @@ def _validate_replication_controller(controller: Any) -> list[Cause]:
         return [*causes, required("spec.template")]
     if spec.selector and not from_map(spec.selector).matches(spec.template.metadata.labels):
         causes.append(invalid("spec.template.metadata.labels", spec.template.metadata.labels, _MISMATCH))
-    return causes + _template("spec.template", spec)
+    return causes + _replicated_template("spec.template", spec)
 
 
 KINDS = {
@@ -339,6 +380,7 @@ KINDS = {
         update_status=_update_daemon_set_status,
         validate=_validate_daemon_set,
         validate_update=_same_selector,
+        validate_status=_daemon_set_status,
     ),
     apps.ControllerRevision: Kind(validate=_validate_revision, validate_update=_update_revision),
     core.ReplicationController: Kind(

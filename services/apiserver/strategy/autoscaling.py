@@ -77,7 +77,7 @@ def _metric(path: str, metric: Any) -> list[Cause]:
         return [required(f"{path}.type", "must specify a metric source type")]
     causes: list[Cause] = []
     if metric.type not in _SOURCES:
-        causes.append(not_supported(f"{path}.type", metric.type, _SOURCES))
+        causes.append(not_supported(f"{path}.type", metric.type, sorted(_SOURCES)))
     given = [field for field in _SOURCES.values() if metric.HasField(field)]
     expected = _SOURCES.get(metric.type, "")
     if expected and expected not in given:
@@ -162,13 +162,13 @@ def _rules(path: str, rules: Any) -> list[Cause]:
             detail = f"must be less than or equal to {_MAX_WINDOW}"
             causes.append(invalid(f"{path}.stabilizationWindowSeconds", window, detail))
     if rules.HasField("selectPolicy") and rules.selectPolicy not in ("Max", "Min", "Disabled"):
-        causes.append(not_supported(f"{path}.selectPolicy", rules.selectPolicy, ["Max", "Min", "Disabled"]))
+        causes.append(not_supported(f"{path}.selectPolicy", rules.selectPolicy, ["Disabled", "Max", "Min"]))
     if not rules.policies:
         causes.append(required(f"{path}.policies", "must specify at least one Policy"))
     for index, policy in enumerate(rules.policies):
         where = f"{path}.policies[{index}]"
         if policy.type not in ("Pods", "Percent"):
-            causes.append(not_supported(f"{where}.type", policy.type, ["Pods", "Percent"]))
+            causes.append(not_supported(f"{where}.type", policy.type, ["Percent", "Pods"]))
         causes += [
             invalid(f"{where}.{field}", getattr(policy, field), "must be greater than zero")
             for field in ("value", "periodSeconds")

@@ -23,9 +23,9 @@ from services.apiserver.strategy.names import dns_label
 from services.apiserver.strategy.ports import PROTOCOLS, port_name, port_number, port_number_or_name
 from services.apiserver.strategy.resources import requirements
 from services.apiserver.strategy.security import container_security
-from services.apiserver.strategy.volumes import descending_path, no_backsteps
+from services.apiserver.strategy.volume_sources import descending_path, no_backsteps
 
-PULL_POLICIES = ("Always", "Never", "IfNotPresent")
+PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 _HANDLERS = ("exec", "httpGet", "tcpSocket", "grpc", "sleep")
 _NOT_IN_INIT = "must not be set for init containers"
 _HEADER_NAME = "[-A-Za-z0-9]+"
@@ -73,6 +73,7 @@ def init_containers(
                 causes += _lifecycle(f"{where}.{field}", value)
             else:
                 causes += _probe(f"{where}.{field}", value, field)
+    causes += _host_port_conflicts(path, entries)
     return causes + (_host_network_ports(path, entries) if host_network else [])
 
 
@@ -112,9 +113,10 @@ def _container(path: str, container: Any, volumes: dict[str, Any], names: set[st
             causes.append(duplicate(f"{path}.name", container.name))
         names.add(container.name)
     causes += image(f"{path}.image", container.image)
-    causes += one_of(
-        f"{path}.terminationMessagePolicy", container.terminationMessagePolicy, ("File", "FallbackToLogsOnError")
-    )
+    policy = container.terminationMessagePolicy
+    if policy not in ("File", "FallbackToLogsOnError"):
+        where, detail = f"{path}.terminationMessagePolicy", "must be 'File' or 'FallbackToLogsOnError'"
+        causes.append(invalid(where, policy, detail) if policy else required(where, detail))
     causes += one_of(f"{path}.imagePullPolicy", container.imagePullPolicy, PULL_POLICIES)
     if container.HasField("restartPolicy") and container.restartPolicy != "Always":
         causes.append(not_supported(f"{path}.restartPolicy", container.restartPolicy, ["Always"]))

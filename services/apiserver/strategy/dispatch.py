@@ -110,8 +110,6 @@ def validate_update(new: Any, old: Any, subresource: str = "") -> list[Cause]:
     """What is wrong with replacing `old` by `new` through the object itself ("") or one of its subresources."""
     rules = kind_rules(new)
     causes = metadata.validate_update(new.metadata, old.metadata, rules)
-    if not rules.unconditional_update and not new.metadata.resourceVersion:
-        causes.append(metadata.resource_version_needed())
     if subresource == "status":
         return [*causes, *rules.validate_status(new, old)]
     if rules.validate_on_update:

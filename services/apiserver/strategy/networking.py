@@ -29,7 +29,7 @@ from services.apiserver.strategy.services import load_balancer
 from tillerman.pb.k8s import networking_v1_pb2 as networking
 
 _CLASS_ANNOTATION = "kubernetes.io/ingress.class"
-_PATH_TYPES = ("Exact", "Prefix", "ImplementationSpecific")
+_PATH_TYPES = ("Exact", "ImplementationSpecific", "Prefix")
 _WILDCARD = re.compile(r"\*(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+")
 _BAD_SEQUENCES = ("//", "/./", "/../", "%2f", "%2F")
 _BAD_SUFFIXES = ("/..", "/.")
@@ -213,7 +213,7 @@ def _validate_policy(policy: Any) -> list[Cause]:
 def _policy_port(path: str, port: Any) -> list[Cause]:
     causes: list[Cause] = []
     if port.HasField("protocol") and port.protocol not in PROTOCOLS:
-        causes.append(not_supported(f"{path}.protocol", port.protocol, PROTOCOLS))
+        causes.append(not_supported(f"{path}.protocol", port.protocol, ["TCP", "UDP", "SCTP"]))
     if port.HasField("port"):
         causes += port_number_or_name(f"{path}.port", port.port)
     if port.HasField("endPort"):

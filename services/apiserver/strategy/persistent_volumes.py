@@ -17,11 +17,11 @@ from services.apiserver.strategy.equality import semantically_equal
 from services.apiserver.strategy.kind import Kind
 from services.apiserver.strategy.names import dns_subdomain
 from services.apiserver.strategy.selectors import label_selector, node_selector
-from services.apiserver.strategy.volumes import no_backsteps, source_rules
+from services.apiserver.strategy.volume_sources import no_backsteps, source_rules
 from tillerman.api.quantity import parse_quantity
 from tillerman.pb.k8s import core_v1_pb2 as core
 
-ACCESS_MODES = ("ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod")
+ACCESS_MODES = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
 RECLAIM_POLICIES = ("Delete", "Recycle", "Retain")
 VOLUME_MODES = ("Block", "Filesystem")
 _ONE_SOURCE = "may not specify more than 1 volume type"

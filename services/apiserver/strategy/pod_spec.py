@@ -17,6 +17,7 @@ from services.apiserver.strategy.causes import (
 from services.apiserver.strategy.containers import containers, ephemeral_containers, init_containers
 from services.apiserver.strategy.metadata import annotation_map
 from services.apiserver.strategy.names import dns_label, dns_subdomain
+from services.apiserver.strategy.pod_annotations import pod_annotations
 from services.apiserver.strategy.pod_scheduling import affinity, tolerations, topology_spread
 from services.apiserver.strategy.ports import parse_ip
 from services.apiserver.strategy.resources import whole_resource_list
@@ -33,6 +34,7 @@ def pod_template(path: str, template: Any) -> list[Cause]:
     """A PodTemplateSpec: labels, annotations and the spec."""
     causes = label_map(f"{path}.labels", template.metadata.labels)
     causes += annotation_map(f"{path}.annotations", template.metadata.annotations)
+    causes += pod_annotations(f"{path}.annotations", template.metadata.annotations, template.spec)
     causes += pod_spec(f"{path}.spec", template.spec)
     if template.spec.ephemeralContainers:
         detail = "ephemeral containers not allowed in pod template"

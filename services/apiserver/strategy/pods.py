@@ -15,6 +15,7 @@ from services.apiserver.strategy.containers import image
 from services.apiserver.strategy.equality import semantically_equal
 from services.apiserver.strategy.kind import Kind
 from services.apiserver.strategy.names import dns_subdomain
+from services.apiserver.strategy.pod_annotations import pod_annotation_changes, pod_annotations
 from services.apiserver.strategy.pod_spec import pod_spec, pod_template
 from services.apiserver.strategy.ports import parse_ip
 from services.apiserver.strategy.resources import requirements
@@ -44,7 +45,9 @@ def _update_status(new: Any, old: Any) -> None:
 
 
 def _validate(pod: Any) -> list[Cause]:
-    causes = pod_spec("spec", pod.spec)
+    annotations = pod.metadata.annotations
+    causes = pod_annotations("metadata.annotations", annotations, pod.spec) if annotations else []
+    causes += pod_spec("spec", pod.spec)
     if not pod.spec.serviceAccountName:
         for index, volume in enumerate(pod.spec.volumes):
             for position, source in enumerate(volume.volumeSource.projected.sources):
@@ -56,7 +59,7 @@ def _validate(pod: Any) -> list[Cause]:
 
 def _validate_update(new: Any, old: Any) -> list[Cause]:
     """A pod's containers are what they are: only their images, the deadline and more tolerations may change."""
-    causes: list[Cause] = []
+    causes = pod_annotation_changes("metadata.annotations", new.metadata.annotations, old.metadata.annotations)
     for field in ("containers", "initContainers"):
         after, before = getattr(new.spec, field), getattr(old.spec, field)
         if len(after) != len(before):

@@ -9,7 +9,7 @@ from typing import Any
 from services.apiserver.strategy.causes import Cause, invalid, invalid_all
 from tillerman.api.validation import max_length
 
-PROTOCOLS = ("TCP", "UDP", "SCTP")
+PROTOCOLS = ("SCTP", "TCP", "UDP")
 PORT_RANGE = "must be between 1 and 65535, inclusive"
 
 

@@ -6,7 +6,8 @@ import re
 from typing import Any
 
 from services.apiserver.strategy.causes import Cause, duplicate, invalid, not_supported, required
-from services.apiserver.strategy.volumes import descending_path
+from services.apiserver.strategy.volume_sources import descending_path
+from services.apiserver.strategy.windows import windows_options
 
 _ID_RANGE = "must be between 0 and 2147483647, inclusive"
 _SYSCTL_SEGMENT = "[a-z0-9]([-_a-z0-9]*[a-z0-9])?"
@@ -26,7 +27,7 @@ def container_security(path: str, context: Any) -> list[Cause]:
         if "CAP_SYS_ADMIN" in context.capabilities.add:
             detail = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN"
             causes.append(invalid(path, context, detail))
-    return causes
+    return causes + _app_armor(path, context) + windows_options(path, context)
 
 
 def pod_security(path: str, spec: Any) -> list[Cause]:
@@ -43,9 +44,28 @@ def pod_security(path: str, spec: Any) -> list[Cause]:
         causes.append(invalid(f"{path}.shareProcessNamespace", True, detail))
     causes += _sysctls(f"{path}.sysctls", context.sysctls)
     if context.HasField("fsGroupChangePolicy") and context.fsGroupChangePolicy not in ("Always", "OnRootMismatch"):
-        allowed = ["OnRootMismatch", "Always"]
+        allowed = ["Always", "OnRootMismatch"]
         causes.append(not_supported(f"{path}.fsGroupChangePolicy", context.fsGroupChangePolicy, allowed))
-    return causes + _seccomp(path, context)
+    return causes + _seccomp(path, context) + _app_armor(path, context) + windows_options(path, context)
+
+
+def _app_armor(path: str, context: Any) -> list[Cause]:
+    if not context.HasField("appArmorProfile"):
+        return []
+    profile, where = context.appArmorProfile, f"{path}.appArmorProfile"
+    local = f"{where}.localhostProfile"
+    if profile.type == "Localhost":
+        if not profile.localhostProfile.strip():
+            return [required(local, "must be set when AppArmor type is Localhost")]
+        return []
+    causes: list[Cause] = []
+    if profile.HasField("localhostProfile"):
+        causes.append(invalid(local, profile.localhostProfile, "can only be set when AppArmor type is Localhost"))
+    if not profile.type:
+        causes.append(required(f"{where}.type", "type is required when appArmorProfile is set"))
+    elif profile.type not in _PROFILE_TYPES:
+        causes.append(not_supported(f"{where}.type", profile.type, _PROFILE_TYPES))
+    return causes
 
 
 def _user_and_group(path: str, context: Any) -> list[Cause]:

@@ -8,6 +8,7 @@ from services.apiserver.strategy.causes import (
     Cause,
     duplicate,
     forbidden,
+    immutable,
     invalid,
     invalid_all,
     label_map,
@@ -28,10 +29,15 @@ from services.apiserver.strategy.ports import (
 )
 from tillerman.pb.k8s import core_v1_pb2 as core
 
-TYPES = ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName")
+TYPES = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
+_DISTRIBUTIONS = ("PreferClose", "PreferSameZone", "PreferSameNode")
 _BAD_IP = "must be a valid IP address"
 _RANGES_ANNOTATION = "service.beta.kubernetes.io/load-balancer-source-ranges"
 _TIMEOUT_RANGE = "must be greater than 0 and less than 86400"
+
+
+_KUBELET_PORT = 10250
+_MIXED = "may specify no more than one IP for each IP family"
 
 
 def _normalize(service: Any) -> None:
@@ -52,6 +58,18 @@ def _update_service(new: Any, old: Any) -> None:
         after.ClearField("clusterIP")
         del after.clusterIPs[:]
     _normalize(new)
+    if after.type != "ExternalName" and before.type != "ExternalName":
+        if not after.clusterIPs:
+            after.clusterIP = before.clusterIP
+            after.clusterIPs.extend(before.clusterIPs)
+        if not after.ipFamilies:
+            after.ipFamilies.extend(before.ipFamilies)
+        if not after.HasField("ipFamilyPolicy") and before.HasField("ipFamilyPolicy"):
+            after.ipFamilyPolicy = before.ipFamilyPolicy
+    else:
+        _drop_of_other_type(after, before)
+    if before.type == "LoadBalancer" != after.type:
+        _drop_same(after, before, ("allocateLoadBalancerNodePorts", "loadBalancerClass"))
     if after.type in ("NodePort", "LoadBalancer"):
         _keep_node_ports(after, before)
     elif before.type in ("NodePort", "LoadBalancer"):
@@ -60,6 +78,22 @@ def _update_service(new: Any, old: Any) -> None:
         after.ClearField("healthCheckNodePort")
     elif _needs_health_port(before) and not after.healthCheckNodePort:
         after.healthCheckNodePort = before.healthCheckNodePort
+
+
+def _drop_of_other_type(after: Any, before: Any) -> None:
+    """A Service that turns ExternalName keeps nothing of what was allotted to it."""
+    if after.type != "ExternalName" or before.type == "ExternalName":
+        return
+    _drop_same(after, before, ("ipFamilyPolicy",))
+    if list(after.ipFamilies) == list(before.ipFamilies):
+        del after.ipFamilies[:]
+
+
+def _drop_same(after: Any, before: Any, fields: tuple[str, ...]) -> None:
+    """What the client only sent back as it was doesn't stay where it no longer belongs."""
+    for field in fields:
+        if getattr(after, field) == getattr(before, field):
+            after.ClearField(field)
 
 
 def _keep_node_ports(after: Any, before: Any) -> None:
@@ -93,9 +127,16 @@ def _validate_service(service: Any) -> list[Cause]:
     if spec.type in ("NodePort", "LoadBalancer") and headless:
         detail = f"may not be set to 'None' for {spec.type} services"
         causes.append(invalid("spec.clusterIPs[0]", "None", detail))
-    if spec.type == "ExternalName":
+    if spec.type == "LoadBalancer":
+        detail = f"may not expose port {_KUBELET_PORT} externally since it is used by kubelet"
+        causes += [
+            invalid(f"spec.ports[{index}]", port.port, detail)
+            for index, port in enumerate(spec.ports)
+            if port.port == _KUBELET_PORT
+        ]
+    elif spec.type == "ExternalName":
         causes += _external_name(spec, headless=headless)
-    causes += _cluster_ips(spec)
+    causes += _cluster_ips(spec) + _families(spec)
     causes += _service_ports(spec)
     causes += label_map("spec.selector", spec.selector)
     causes += one_of("spec.sessionAffinity", spec.sessionAffinity, ("ClientIP", "None"))
@@ -114,6 +155,11 @@ def _external_name(spec: Any, *, headless: bool) -> list[Cause]:
     causes = []
     if (spec.clusterIP and not headless) or (spec.clusterIPs and not headless):
         causes.append(forbidden("spec.clusterIPs", "may not be set for ExternalName services"))
+    causes += [
+        forbidden(f"spec.{field}", "may not be set for ExternalName services")
+        for field, given in (("ipFamilies", spec.ipFamilies), ("ipFamilyPolicy", spec.HasField("ipFamilyPolicy")))
+        if given
+    ]
     name = spec.externalName.removesuffix(".")
     if not name:
         return [*causes, required("spec.externalName")]
@@ -133,6 +179,35 @@ def _cluster_ips(spec: Any) -> list[Cause]:
             causes.append(invalid(path, address, _BAD_IP))
     if spec.clusterIPs and spec.clusterIP and spec.clusterIPs[0] != spec.clusterIP:
         causes.append(invalid("spec.clusterIPs", spec.clusterIPs, "first value must match `clusterIP`"))
+    return causes
+
+
+def _families(spec: Any) -> list[Cause]:
+    """Which families a Service has, and that its addresses are of them in this order."""
+    if spec.type == "ExternalName":
+        return []
+    causes: list[Cause] = []
+    families, addresses = spec.ipFamilies, spec.clusterIPs
+    for index, family in enumerate(families):
+        path = f"spec.ipFamilies[{index}]"
+        if family not in ("IPv4", "IPv6"):
+            causes.append(not_supported(path, family, ["IPv4", "IPv6"]))
+        if family in families[:index]:
+            causes.append(duplicate(path, family))
+    for field, values in (("ipFamilies", families), ("clusterIPs", addresses)):
+        if len(values) > 2:
+            causes.append(invalid(f"spec.{field}", values, "may only hold up to 2 values"))
+    several = len(families) > 1 or len(addresses) > 1
+    if spec.HasField("ipFamilyPolicy") and spec.ipFamilyPolicy == "SingleStack" and several:
+        detail = "may not be 'SingleStack' when more than one IP family or address is specified"
+        causes.append(invalid("spec.ipFamilyPolicy", spec.ipFamilyPolicy, detail))
+    versions = [getattr(parse_ip(address), "version", 0) for address in addresses if address != "None"]
+    for index, version in enumerate(versions):
+        if version and index < len(families) and families[index] != f"IPv{version}":
+            detail = f"expected an {families[index]} value as indicated by `ipFamilies[{index}]`"
+            causes.append(invalid(f"spec.clusterIPs[{index}]", addresses[index], detail))
+    if len(versions) == 2 and versions[0] == versions[1] != 0:
+        causes.append(invalid("spec.clusterIPs", addresses, _MIXED))
     return causes
 
 
@@ -211,9 +286,24 @@ def _traffic_policies(spec: Any) -> list[Cause]:
             causes.append(invalid("spec.healthCheckNodePort", spec.healthCheckNodePort, detail))
     if spec.HasField("internalTrafficPolicy") and spec.internalTrafficPolicy not in ("Cluster", "Local"):
         causes.append(not_supported("spec.internalTrafficPolicy", spec.internalTrafficPolicy, ["Cluster", "Local"]))
+    causes += _load_balancer_only(spec)
+    if spec.HasField("trafficDistribution") and spec.trafficDistribution not in _DISTRIBUTIONS:
+        causes.append(not_supported("spec.trafficDistribution", spec.trafficDistribution, _DISTRIBUTIONS))
     if spec.HasField("ipFamilyPolicy"):
-        allowed = ("SingleStack", "PreferDualStack", "RequireDualStack")
+        allowed = ("PreferDualStack", "RequireDualStack", "SingleStack")
         causes += one_of("spec.ipFamilyPolicy", spec.ipFamilyPolicy, allowed, needed=False)
+    return causes
+
+
+def _load_balancer_only(spec: Any) -> list[Cause]:
+    causes: list[Cause] = []
+    for field in ("allocateLoadBalancerNodePorts", "loadBalancerClass"):
+        if not spec.HasField(field):
+            continue
+        if spec.type != "LoadBalancer":
+            causes.append(forbidden(f"spec.{field}", "may only be used when `type` is 'LoadBalancer'"))
+        elif field == "loadBalancerClass":
+            causes += invalid_all(f"spec.{field}", spec.loadBalancerClass, qualified_name(spec.loadBalancerClass))
     return causes
 
 
@@ -245,6 +335,16 @@ def _validate_service_update(new: Any, old: Any) -> list[Cause]:
         causes.append(invalid("spec.clusterIPs[0]", after, "primary clusterIP can not be unset"))
     elif before and after[0] != before[0]:
         causes.append(invalid("spec.clusterIPs[0]", after, "may not change once set"))
+    families, known = new.spec.ipFamilies, old.spec.ipFamilies
+    if known and not families:
+        causes.append(invalid("spec.ipFamilies[0]", families, "primary ipFamily can not be unset"))
+    elif known and families[0] != known[0]:
+        causes.append(invalid("spec.ipFamilies[0]", families, "may not change once set"))
+    if _needs_health_port(new.spec) and _needs_health_port(old.spec):
+        path = "spec.healthCheckNodePort"
+        causes += immutable(path, new.spec.healthCheckNodePort, old.spec.healthCheckNodePort)
+    if new.spec.type == old.spec.type == "LoadBalancer":
+        causes += immutable("spec.loadBalancerClass", new.spec.loadBalancerClass, old.spec.loadBalancerClass)
     return causes
 
 

@@ -29,7 +29,7 @@ from tillerman.pb.k8s import scheduling_v1_pb2 as scheduling
 
 HIGHEST_USER_PRIORITY = 1_000_000_000
 SYSTEM_PRIORITIES = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
-USAGES = frozenset(facts(certificates.CertificateSigningRequestSpec.DESCRIPTOR.fields_by_name["usages"]).values)
+USAGES = sorted(facts(certificates.CertificateSigningRequestSpec.DESCRIPTOR.fields_by_name["usages"]).values)
 
 
 def _validate_lease(lease: Any) -> list[Cause]:

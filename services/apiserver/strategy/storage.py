@@ -19,13 +19,13 @@ from services.apiserver.strategy.causes import (
 )
 from services.apiserver.strategy.kind import Kind
 from services.apiserver.strategy.names import dns_subdomain
-from services.apiserver.strategy.volumes import csi_driver_name
+from services.apiserver.strategy.volume_sources import csi_driver_name
 from tillerman.pb.k8s import storage_v1_pb2 as storage
 
 _PARAMETERS_LIMIT, _PARAMETER_COUNT = 256 * 1024, 512
 _BINDING_MODES = ("Immediate", "WaitForFirstConsumer")
 _LIFECYCLES = ("Persistent", "Ephemeral")
-_GROUP_POLICIES = ("ReadWriteOnceWithFSType", "File", "None")
+_GROUP_POLICIES = ("File", "None", "ReadWriteOnceWithFSType")
 
 
 def _validate_class(storage_class: Any) -> list[Cause]:

@@ -1,4 +1,4 @@
-"""Rules for volumes: a pod's own, and the sources they share with PersistentVolumes."""
+"""Rules for a pod's volumes. The sources they share with PersistentVolumes are volume_sources'."""
 
 from __future__ import annotations
 
@@ -11,41 +11,16 @@ from services.apiserver.strategy.causes import (
     forbidden,
     invalid,
     invalid_all,
-    not_supported,
+    one_of,
     required,
 )
 from services.apiserver.strategy.environment import VOLUME_FIELDS, field_reference, resource_reference
-from services.apiserver.strategy.names import dns_label, dns_subdomain
+from services.apiserver.strategy.names import dns_label
+from services.apiserver.strategy.volume_sources import descending_path, source_rules
 from tillerman.api.quantity import parse_quantity
-from tillerman.api.validation import is_config_key
 
-HOST_PATH_TYPES = ("", "DirectoryOrCreate", "Directory", "FileOrCreate", "File", "Socket", "CharDevice", "BlockDevice")
 _MORE_THAN_ONE = "may not specify more than 1 volume type"
 _MODE_DETAIL = "must be a number between 0 and 0777 (octal), both inclusive"
-_BACKSTEP = "must not contain '..'"
-
-# Fields a source cannot do without.
-NEEDED: dict[str, tuple[str, ...]] = {
-    "gcePersistentDisk": ("pdName",),
-    "awsElasticBlockStore": ("volumeID",),
-    "gitRepo": ("repository",),
-    "nfs": ("server", "path"),
-    "iscsi": ("targetPortal", "iqn"),
-    "glusterfs": ("endpoints", "path"),
-    "persistentVolumeClaim": ("claimName",),
-    "rbd": ("monitors", "image"),
-    "flexVolume": ("driver",),
-    "cinder": ("volumeID",),
-    "cephfs": ("monitors",),
-    "azureFile": ("secretName", "shareName"),
-    "vsphereVolume": ("volumePath",),
-    "quobyte": ("registry", "volume"),
-    "azureDisk": ("diskName", "diskURI"),
-    "photonPersistentDisk": ("pdID",),
-    "portworxVolume": ("volumeID",),
-    "scaleIO": ("gateway", "system", "volumeName"),
-    "secret": ("secretName",),
-}
 
 
 def volumes(path: str, entries: Iterable[Any]) -> tuple[dict[str, Any], list[Cause]]:
@@ -81,24 +56,6 @@ def _pod_source(path: str, source: Any) -> list[Cause]:
     return causes + [forbidden(f"{path}.{other}", _MORE_THAN_ONE) for other in given[1:]]
 
 
-def source_rules(path: str, name: str, source: Any) -> list[Cause]:
-    """What a source obeys wherever it stands. `name` is its JSON name."""
-    causes = [required(f"{path}.{field}") for field in NEEDED.get(name, ()) if not getattr(source, field)]
-    if name in _SHARED and not (name == "hostPath" and not source.path):
-        causes += _SHARED[name](path, source)
-    return causes + ([required(f"{path}.path")] if name == "hostPath" and not source.path else [])
-
-
-def descending_path(path: str, target: str) -> list[Cause]:
-    """A path that stays below where it starts."""
-    causes = [invalid(path, target, "must be a relative path")] if target.startswith("/") else []
-    return causes + no_backsteps(path, target)
-
-
-def no_backsteps(path: str, target: str) -> list[Cause]:
-    return [invalid(path, target, _BACKSTEP)] if ".." in target.split("/") else []
-
-
 def _local_path(path: str, target: str) -> list[Cause]:
     """A file name in a volume that the kubelet keeps names of its own in: those start with two dots."""
     causes = descending_path(path, target)
@@ -107,85 +64,10 @@ def _local_path(path: str, target: str) -> list[Cause]:
     return causes
 
 
-def _host_path(path: str, source: Any) -> list[Cause]:
-    causes = no_backsteps(f"{path}.path", source.path)
-    if source.HasField("type") and source.type not in HOST_PATH_TYPES:
-        causes.append(not_supported(f"{path}.type", source.type, HOST_PATH_TYPES))
-    return causes
-
-
 def _empty_dir(path: str, source: Any) -> list[Cause]:
     if source.HasField("sizeLimit") and parse_quantity(source.sizeLimit) < 0:
         return [forbidden(f"{path}.sizeLimit", "SizeLimit field must be a valid resource quantity")]
     return []
-
-
-def _partition(path: str, source: Any) -> list[Cause]:
-    if 0 <= source.partition <= 255:
-        return []
-    return [invalid(f"{path}.partition", source.partition, "must be between 0 and 255, inclusive")]
-
-
-def _nfs(path: str, source: Any) -> list[Cause]:
-    if source.path and not source.path.startswith("/"):
-        return [invalid(f"{path}.path", source.path, "must be an absolute path")]
-    return []
-
-
-def _iscsi(path: str, source: Any) -> list[Cause]:
-    causes: list[Cause] = []
-    if source.iqn and not source.iqn.startswith(("iqn", "eui", "naa")):
-        causes.append(invalid(f"{path}.iqn", source.iqn, "must be valid format starting with iqn, eui, or naa"))
-    if not 0 <= source.lun <= 255:
-        causes.append(invalid(f"{path}.lun", source.lun, "must be between 0 and 255, inclusive"))
-    if (source.chapAuthDiscovery or source.chapAuthSession) and not source.HasField("secretRef"):
-        causes.append(required(f"{path}.secretRef"))
-    return causes
-
-
-def _flocker(path: str, source: Any) -> list[Cause]:
-    if not source.datasetName and not source.datasetUUID:
-        return [required(path, "one of datasetName and datasetUUID is required")]
-    if source.datasetName and source.datasetUUID:
-        return [invalid(path, "resource", "datasetName and datasetUUID can not be specified simultaneously")]
-    return []
-
-
-def _fibre_channel(path: str, source: Any) -> list[Cause]:
-    where, detail = f"{path}.targetWWNs", "must specify either targetWWNs or wwids, but not both"
-    if not source.targetWWNs and not source.wwids:
-        return [required(where, detail)]
-    if source.targetWWNs and source.wwids:
-        return [invalid(where, source.targetWWNs, detail)]
-    if source.targetWWNs:
-        if not source.HasField("lun"):
-            return [required(f"{path}.lun", "lun is required if targetWWNs is specified")]
-        if not 0 <= source.lun <= 255:
-            return [invalid(f"{path}.lun", source.lun, "must be between 0 and 255, inclusive")]
-    return []
-
-
-def _azure_disk(path: str, source: Any) -> list[Cause]:
-    causes: list[Cause] = []
-    for field, allowed in (
-        ("cachingMode", ("None", "ReadOnly", "ReadWrite")),
-        ("kind", ("Shared", "Dedicated", "Managed")),
-    ):
-        value = getattr(source, field)
-        if source.HasField(field) and value not in allowed:
-            causes.append(not_supported(f"{path}.{field}", value, allowed))
-    return causes
-
-
-def _csi(path: str, source: Any) -> list[Cause]:
-    return csi_driver_name(f"{path}.driver", source.driver)
-
-
-def csi_driver_name(path: str, name: str) -> list[Cause]:
-    causes = [] if name else [required(path)]
-    if len(name) > 63:
-        causes.append(invalid(path, name, "must be no more than 63 characters"))
-    return causes + invalid_all(path, name, dns_subdomain(name.lower()))
 
 
 def _mode(path: str, holder: Any, field: str) -> list[Cause]:
@@ -200,8 +82,6 @@ def _items(path: str, items: Any) -> list[Cause]:
         where = f"{path}[{index}]"
         if not item.key:
             causes.append(required(f"{where}.key"))
-        else:
-            causes += invalid_all(f"{where}.key", item.key, is_config_key(item.key))
         causes += _local_path(f"{where}.path", item.path) if item.path else [required(f"{where}.path")]
         causes += _mode(where, item, "mode")
     return causes
@@ -293,18 +173,22 @@ def _ephemeral(path: str, source: Any) -> list[Cause]:
     return claim_spec(f"{path}.volumeClaimTemplate.spec", source.volumeClaimTemplate.spec)
 
 
+def _git_repo(path: str, source: Any) -> list[Cause]:
+    return descending_path(f"{path}.directory", source.directory)
+
+
+def _inline_csi(path: str, source: Any) -> list[Cause]:
+    if source.HasField("nodePublishSecretRef") and not source.nodePublishSecretRef.name:
+        return [required(f"{path}.nodePublishSecretRef.name")]
+    return []
+
+
+def _image(path: str, source: Any) -> list[Cause]:
+    causes = [] if source.reference else [required(f"{path}.reference")]
+    return causes + one_of(f"{path}.pullPolicy", source.pullPolicy, ("Always", "IfNotPresent", "Never"), needed=False)
+
+
 _Check = Callable[[str, Any], list[Cause]]
-_SHARED: dict[str, _Check] = {
-    "hostPath": _host_path,
-    "gcePersistentDisk": _partition,
-    "awsElasticBlockStore": _partition,
-    "nfs": _nfs,
-    "iscsi": _iscsi,
-    "flocker": _flocker,
-    "fc": _fibre_channel,
-    "azureDisk": _azure_disk,
-    "csi": _csi,
-}
 _POD_ONLY: dict[str, _Check] = {
     "emptyDir": _empty_dir,
     "secret": _secret,
@@ -312,4 +196,7 @@ _POD_ONLY: dict[str, _Check] = {
     "downwardAPI": _downward_api,
     "projected": _projected,
     "ephemeral": _ephemeral,
+    "gitRepo": _git_repo,
+    "csi": _inline_csi,
+    "image": _image,
 }

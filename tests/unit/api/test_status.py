@@ -98,7 +98,7 @@ def test_a_status_too_large_for_a_header_loses_causes_not_itself() -> None:
         (status.invalid_value("f", True, ""), "Invalid value: true"),
         (status.invalid_value("f", None, "bad"), "Invalid value: null: bad"),
         (status.invalid_value("f", {"a": 1}, "bad"), 'Invalid value: {"a":1}: bad'),
-        (status.not_supported("f", "x", ["B", "A"]), 'Unsupported value: "x": supported values: "A", "B"'),
+        (status.not_supported("f", "x", ["B", "A"]), 'Unsupported value: "x": supported values: "B", "A"'),
         (status.duplicate("f", "x"), 'Duplicate value: "x"'),
         (status.forbidden_field("f", "why"), "Forbidden: why"),
         (status.too_long("f", 63), "Too long: must have at most 63 bytes"),
