@@ -19,7 +19,7 @@ URL = "type.googleapis.com/k8s.io.api.core.v1.ConfigMap"
 FRAMER = ProtoFramer(core.ConfigMap, URL, "v1", "ConfigMap")
 
 
-def config_map(name: str, **data: str) -> core.ConfigMap:
+def config_map(name: str, /, **data: str) -> core.ConfigMap:
     obj = core.ConfigMap()
     obj.metadata.name = name
     obj.data.update(data)
