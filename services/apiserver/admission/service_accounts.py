@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import random
-import secrets
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 from services.apiserver.admission.chain import CREATE, Attributes, BasePlugin, refused
@@ -54,7 +55,7 @@ class ServiceAccounts(BasePlugin):
         if account is None:
             return
         if _automounts(account, spec):
-            mount_token(spec)
+            mount_token(spec, account.metadata.uid)
         if not spec.imagePullSecrets:
             spec.imagePullSecrets.extend(account.imagePullSecrets)
 
@@ -105,10 +106,13 @@ def _automounts(account: Any, spec: Any) -> bool:
     return True
 
 
-def mount_token(spec: Any) -> None:
-    """The volume with token, CA and namespace, in every container that has nothing at that path yet."""
+def mount_token(spec: Any, uid: str) -> None:
+    """The volume with token, CA and namespace, in every container that has nothing at that path yet.
+
+    Its name follows from the account's ``uid``, so that pods of one template stay alike (see strategy/alike.py).
+    """
     volume = next((v.name for v in spec.volumes if v.name.startswith(VOLUME_PREFIX)), "")
-    name = volume or VOLUME_PREFIX + "".join(secrets.choice(SUFFIX_ALPHABET) for _ in range(5))
+    name = volume or VOLUME_PREFIX + _suffix(uid)
     needed = False
     for container in (*spec.initContainers, *spec.containers):
         if not any(mount.mountPath == MOUNT_PATH for mount in container.volumeMounts):
@@ -117,6 +121,11 @@ def mount_token(spec: Any) -> None:
     if needed and not volume:
         added = spec.volumes.add(name=name)
         added.volumeSource.projected.CopyFrom(TOKEN_VOLUME)
+
+
+@lru_cache(256)
+def _suffix(uid: str) -> str:
+    return "".join(SUFFIX_ALPHABET[byte % len(SUFFIX_ALPHABET)] for byte in hashlib.sha256(uid.encode()).digest()[:5])
 
 
 def _token_volume() -> core.ProjectedVolumeSource:
