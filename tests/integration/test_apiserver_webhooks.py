@@ -365,3 +365,20 @@ async def test_ssl_contexts_with_broken_bundles_are_refusals() -> None:
             await client.call(Endpoint("https://a.b.svc:443/"), {}, timeout=1)
     finally:
         await client.close()
+
+
+async def test_conditions_choose_the_requests_and_are_checked_when_written(
+    hooks: WebhookServer, register: Hooks, create: Any
+) -> None:
+    hooks.answers["/"] = denied("asked")
+    conditions = [{"name": "big", "expression": "int(object.data.size) > 2 && request.userInfo.username == 'alice'"}]
+    await register.add("Validating", "cond", {"name": "c.example.com", "matchConditions": conditions})
+    await create(config_map("small", size="1"))
+    with pytest.raises(StatusError, match="asked"):
+        await create(config_map("large", size="3"))
+    with pytest.raises(StatusError, match="resulted in error"):
+        await create(config_map("none"))
+    assert len(hooks.requests) == 1
+    bad = [{"name": "bad", "expression": "object.("}]
+    with pytest.raises(StatusError, match=r"matchConditions\[0\]\.expression: Invalid value: .*compilation failed"):
+        await register.add("Validating", "bad", {"name": "b.example.com", "matchConditions": bad})

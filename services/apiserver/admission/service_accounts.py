@@ -31,8 +31,8 @@ TRIES = 10
 class ServiceAccounts(BasePlugin):
     """Pods whose account does not exist are refused wherever accounts are kept.
 
-    An API server that runs alone has nobody to make the accounts "default", so there pods get the name and nothing
-    else. Where kube-system has such an account there is a controller manager, and the rule holds everywhere.
+    An API server that runs alone has nobody to make the accounts "default", so there a pod without an account stays
+    without. Where kube-system has such an account there is a controller manager, and the rule holds everywhere.
     """
 
     operations = frozenset({CREATE})
@@ -48,12 +48,11 @@ class ServiceAccounts(BasePlugin):
         spec = pod.spec
         if MIRROR in pod.metadata.annotations:
             return
-        if not spec.serviceAccountName:
-            spec.serviceAccountName = DEFAULT
-        spec.serviceAccount = spec.serviceAccountName
-        account = await self._account(attributes)
+        name = spec.serviceAccountName or DEFAULT
+        account = await self._account(attributes, name)
         if account is None:
             return
+        spec.serviceAccountName = spec.serviceAccount = name
         if _automounts(account, spec):
             mount_token(spec, account.metadata.uid)
         if not spec.imagePullSecrets:
@@ -66,9 +65,11 @@ class ServiceAccounts(BasePlugin):
             _check_mirror(attributes)
             return
         if not pod.spec.serviceAccountName:
+            if not self._kept():
+                return
             name = f"{attributes.namespace}/{pod.metadata.name}"
             raise refused(attributes, f"no service account specified for pod {name}")
-        account = self._cached(attributes.namespace, pod.spec.serviceAccountName) or await self._account(attributes)
+        account = await self._account(attributes, pod.spec.serviceAccountName)
         if account is not None and account.metadata.annotations.get(ENFORCE_SECRETS) == "true":
             _check_secrets(attributes, account)
 
@@ -77,9 +78,9 @@ class ServiceAccounts(BasePlugin):
         entry = accounts.cache.entries.get(accounts.key(namespace, name))
         return None if entry is None else entry.message()
 
-    async def _account(self, attributes: Attributes) -> Any | None:
+    async def _account(self, attributes: Attributes, name: str) -> Any | None:
         """None where there are no accounts at all."""
-        namespace, name = attributes.namespace, attributes.obj.spec.serviceAccountName
+        namespace = attributes.namespace
         found = self._cached(namespace, name)
         if found is not None or not self._kept():
             return found

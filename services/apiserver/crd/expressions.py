@@ -144,14 +144,14 @@ class Program:
         try:
             result = self._expression.eval(data={_SELF: value, _OLD: old, _HAD: had_old})
         except (RuntimeError, ValueError, TypeError) as error:
-            raise ExpressionError(_plain(str(error))) from error
-        plain = result.plain_value()
+            raise ExpressionError(plain(str(error))) from error
+        found = result.plain_value()
         if result.type() == Type.ERROR:
-            raise ExpressionError(_plain(str(plain)))
-        return plain
+            raise ExpressionError(plain(str(found)))
+        return found
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """The library's complaint without its status code."""
     text = re.sub(r" \[[A-Z_]+\]$", "", text)
     text = re.sub(r"^[A-Z_]+: ", "", text)
@@ -172,7 +172,7 @@ def compiled(expression: str, shape: Shape, optional_old: bool = False) -> Progr
     try:
         return Program(_environment(shape).compile(expression))
     except (RuntimeError, ValueError) as error:
-        raise ExpressionError(f"compilation failed: {_plain(str(error))}") from error
+        raise ExpressionError(f"compilation failed: {plain(str(error))}") from error
 
 
 @cache
@@ -189,7 +189,7 @@ def _environment(shape: Shape) -> Env:
             ext_math.ExtMath(),
             ext_optional.ExtOptional(),
         ],
-        functions=_functions(),
+        functions=functions(),
     )
 
 
@@ -247,7 +247,7 @@ def _cidr(text: str) -> None:
     ipaddress.ip_interface(text)
 
 
-def _functions() -> list[Any]:
+def functions() -> list[Any]:
     from cel_expr_python.cel import FunctionDecl, Overload, Type
 
     def member(name: str, implementation: Callable[..., Any], returns: Type, *parameters: Type) -> Any:

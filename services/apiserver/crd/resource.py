@@ -174,6 +174,19 @@ class CustomResource(Resource):
         """Takes the dict over. Raises codec.DecodeError."""
         return self._taken(content, [], None)
 
+    def other_versions(self) -> list[str]:
+        served = [self.definition.api_version(version) for version in self.definition.served]
+        return [api_version for api_version in served if api_version != self.info.api_version]
+
+    async def to_version(self, obj: CustomObject, api_version: str) -> dict[str, Any]:
+        (converted,) = await self._converter.convert([obj.copy()], api_version)
+        return converted.to_dict()
+
+    async def from_version(self, content: dict[str, Any]) -> CustomObject:
+        (converted,) = await self._converter.convert([CustomObject.of(content)], self.info.api_version)
+        schema.prune(converted.content, self.schema)
+        return converted
+
     def patched(self, content: dict[str, Any], context: Context) -> CustomObject:
         text = orjson.dumps(content).decode()
         try:

@@ -155,6 +155,18 @@ class Resource:
     def set_replicas(self, obj: Any, replicas: int) -> None:
         obj.spec.replicas = replicas
 
+    def other_versions(self) -> list[str]:
+        """Other API versions that a resource converts to by rules of its own."""
+        return []
+
+    async def to_version(self, obj: Any, api_version: str) -> dict[str, Any]:
+        """The JSON form in one of `other_versions`. Raises StatusError."""
+        raise LookupError(api_version)
+
+    async def from_version(self, content: dict[str, Any]) -> Any:
+        """The object of a JSON form in one of `other_versions`. Raises codec.DecodeError, StatusError."""
+        raise LookupError(content.get("apiVersion"))
+
     def default(self, obj: Any) -> None:
         strategy.default(obj)
 

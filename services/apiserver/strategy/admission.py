@@ -8,18 +8,21 @@ from urllib.parse import urlsplit
 from services.apiserver.strategy.causes import (
     Cause,
     duplicate,
-    forbidden,
     invalid,
     invalid_all,
     not_supported,
+    qualified_name,
     required,
+    too_many,
 )
 from services.apiserver.strategy.kind import Kind
 from services.apiserver.strategy.names import dns1035_label, dns_subdomain
 from services.apiserver.strategy.selectors import label_selector
+from services.apiserver.webhooks import conditions as conditions_of_webhooks
 from tillerman.pb.k8s import admissionregistration_v1_pb2 as admissionregistration
 
 _OPERATIONS = ("*", "CONNECT", "CREATE", "DELETE", "UPDATE")
+MAX_CONDITIONS = 64
 _SCOPES = ("*", "Cluster", "Namespaced")
 
 
@@ -52,15 +55,34 @@ def _webhook(path: str, webhook: Any) -> list[Cause]:
     for field in ("namespaceSelector", "objectSelector"):
         if webhook.HasField(field):
             causes += label_selector(f"{path}.{field}", getattr(webhook, field))
-    if webhook.matchConditions:
-        # Better refused than a webhook that is asked about other requests than its author meant.
-        causes.append(forbidden(f"{path}.matchConditions", "this server does not evaluate CEL expressions"))
+    causes += _conditions(f"{path}.matchConditions", webhook.matchConditions)
     causes += client_config(f"{path}.clientConfig", webhook.clientConfig)
     causes += _review_versions(f"{path}.admissionReviewVersions", webhook.admissionReviewVersions)
     if "reinvocationPolicy" in webhook.DESCRIPTOR.fields_by_name and webhook.HasField("reinvocationPolicy"):
         policy = webhook.reinvocationPolicy
         if policy not in ("Never", "IfNeeded"):
             causes.append(not_supported(f"{path}.reinvocationPolicy", policy, ["IfNeeded", "Never"]))
+    return causes
+
+
+def _conditions(path: str, conditions: Any) -> list[Cause]:
+    if len(conditions) > MAX_CONDITIONS:
+        return [too_many(path, len(conditions), MAX_CONDITIONS)]
+    causes: list[Cause] = []
+    names: set[str] = set()
+    for index, condition in enumerate(conditions):
+        where, expression = f"{path}[{index}]", condition.expression
+        if not expression.strip():
+            causes.append(required(f"{where}.expression"))
+        elif (problem := conditions_of_webhooks.fault(expression)) is not None:
+            causes.append(invalid(f"{where}.expression", expression, problem))
+        if not condition.name:
+            causes.append(required(f"{where}.name"))
+            continue
+        causes += invalid_all(f"{where}.name", condition.name, qualified_name(condition.name))
+        if condition.name in names:
+            causes.append(duplicate(f"{where}.name", condition.name))
+        names.add(condition.name)
     return causes
 
 

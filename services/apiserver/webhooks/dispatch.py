@@ -15,12 +15,12 @@ from typing import Any
 
 import structlog
 
-from services.apiserver.admission.chain import DELETE, Attributes, BasePlugin
+from services.apiserver.admission.chain import DELETE, Attributes, BasePlugin, refused
 from services.apiserver.patch import json_patch
 from services.apiserver.registry.catalog import Catalog
 from services.apiserver.registry.reading import Reader
 from services.apiserver.registry.resource import Resource
-from services.apiserver.webhooks import metrics
+from services.apiserver.webhooks import conditions, metrics
 from services.apiserver.webhooks.client import WebhookClient, WebhookError
 from services.apiserver.webhooks.metrics import WebhookMetrics
 from services.apiserver.webhooks.review import (
@@ -67,7 +67,7 @@ class Hooks:
         resource = attributes.resource
         namespaced = resource.namespaced and bool(attributes.namespace)
         asked = attributes.context.asked
-        key = (attributes.operation, resource.group, resource.name, attributes.subresource, namespaced, asked)
+        key = (resource, attributes.operation, attributes.subresource, namespaced, asked)
         found = self._known.get(key)
         if found is None:
             forms = forms_of(attributes)
@@ -120,6 +120,17 @@ class Caller:
         if entry is None:
             raise not_found("namespaces", name)
         return entry.labels
+
+    def wanted(self, hook: Hook, attributes: Attributes, request: dict[str, Any]) -> bool:
+        """Whether the webhook's conditions hold. Raises Forbidden where that cannot be said and its policy is Fail."""
+        if not hook.conditions:
+            return True
+        try:
+            return conditions.hold(hook.conditions, request)
+        except conditions.ConditionError as error:
+            if hook.ignores_failure:
+                return False
+            raise refused(attributes, str(error)) from error
 
     async def ask(
         self, hook: Hook, attributes: Attributes, review: dict[str, Any], *, mutating: bool
@@ -211,8 +222,10 @@ class MutatingWebhooks(_Webhooks):
 
     async def _ask(self, hook: Hook, form: Kind, attributes: Attributes) -> bool:
         """Whether the webhook changed the object."""
-        current = to_form(attributes, attributes.obj, form)
-        review = request_of(attributes, form, forms_of(attributes)[0], current)
+        current = await to_form(attributes, attributes.obj, form)
+        review = await request_of(attributes, form, forms_of(attributes)[0], current)
+        if not self._caller.wanted(hook, attributes, review["request"]):
+            return False
         verdict = await self._caller.ask(hook, attributes, review, mutating=True)
         if verdict is None or not verdict.patch:
             return False
@@ -225,7 +238,7 @@ class MutatingWebhooks(_Webhooks):
             patched = json_patch.apply(current, verdict.patch)
         except StatusError as error:
             raise internal(error.message) from error
-        new = from_form(attributes, patched, form)
+        new = await from_form(attributes, patched, form)
         if new == attributes.obj:
             return False
         attributes.obj = new
@@ -247,8 +260,10 @@ class ValidatingWebhooks(_Webhooks):
         reviews = []
         for hook, form in chosen:
             if form not in shown:
-                shown[form] = to_form(attributes, attributes.obj, form)
-            reviews.append((hook, request_of(attributes, form, asked, shown[form])))
+                shown[form] = await to_form(attributes, attributes.obj, form)
+            review = await request_of(attributes, form, asked, shown[form])
+            if self._caller.wanted(hook, attributes, review["request"]):
+                reviews.append((hook, review))
         answers = await asyncio.gather(
             *(self._caller.ask(hook, attributes, review, mutating=False) for hook, review in reviews),
             return_exceptions=True,

@@ -44,6 +44,7 @@ def forms_of(attributes: Attributes) -> list[Kind]:
     asked = attributes.context.asked or stored
     named = [asked, *([stored] if stored != asked else [])]
     named += [served for served, view in VIEWS.items() if view.stored == stored and served not in named]
+    named += [(api_version, resource.name) for api_version in resource.other_versions()]
     forms = []
     for api_version, name in named:
         group, _, version = api_version.rpartition("/")
@@ -53,7 +54,7 @@ def forms_of(attributes: Attributes) -> list[Kind]:
     return forms
 
 
-def to_form(attributes: Attributes, obj: Any, form: Kind) -> dict[str, Any] | None:
+async def to_form(attributes: Attributes, obj: Any, form: Kind) -> dict[str, Any] | None:
     """The JSON of an object as the form has it."""
     if obj is None:
         return None
@@ -62,10 +63,12 @@ def to_form(attributes: Attributes, obj: Any, form: Kind) -> dict[str, Any] | No
     view = VIEWS.get((form.api_version, form.resource))
     if view is not None:
         return codec.to_dict(view.from_storage(obj), kind=(form.api_version, form.object_kind))
+    if form.api_version != attributes.resource.info.api_version:
+        return await attributes.resource.to_version(obj, form.api_version)
     return attributes.resource.to_dict(obj)
 
 
-def from_form(attributes: Attributes, content: dict[str, Any], form: Kind) -> Any:
+async def from_form(attributes: Attributes, content: dict[str, Any], form: Kind) -> Any:
     """The object of a JSON form, with what is left out filled in. Raises InternalError."""
     try:
         if attributes.kind is not None:
@@ -73,6 +76,8 @@ def from_form(attributes: Attributes, content: dict[str, Any], form: Kind) -> An
         view = VIEWS.get((form.api_version, form.resource))
         if view is not None:
             obj = view.to_storage(codec.from_dict(content, view.info.message))
+        elif form.api_version != attributes.resource.info.api_version:
+            obj = await attributes.resource.from_version(content)
         else:
             obj = attributes.resource.from_dict(content)
     except codec.DecodeError as error:
@@ -81,7 +86,7 @@ def from_form(attributes: Attributes, content: dict[str, Any], form: Kind) -> An
     return obj
 
 
-def request_of(attributes: Attributes, form: Kind, asked: Kind, obj: dict[str, Any] | None) -> dict[str, Any]:
+async def request_of(attributes: Attributes, form: Kind, asked: Kind, obj: dict[str, Any] | None) -> dict[str, Any]:
     """The AdmissionReview that is sent. ``obj``: the new object's JSON in this form."""
     user = attributes.context.user
     user_info: dict[str, Any] = {"username": user.name}
@@ -104,7 +109,7 @@ def request_of(attributes: Attributes, form: Kind, asked: Kind, obj: dict[str, A
         "operation": attributes.operation,
         "userInfo": user_info,
         "object": obj,
-        "oldObject": to_form(attributes, attributes.old, form),
+        "oldObject": await to_form(attributes, attributes.old, form),
         "dryRun": dry_run(attributes),
         "options": _options(attributes),
     }

@@ -75,7 +75,7 @@ class Hook:
     reinvocable: bool
     namespaces: selectors.LabelSelector
     objects: selectors.LabelSelector
-    conditions: tuple[tuple[str, str], ...]
+    conditions: tuple[str, ...]
 
     def kind_for(self, operation: str, forms: Sequence[Kind], subresource: str, namespaced: bool) -> Kind | None:
         """The form in which it wants the request (the first of ``forms`` is how it was made); None: not at all."""
@@ -108,7 +108,7 @@ def _hook(uid: str, webhook: Any) -> Hook:
         reinvocable=getattr(webhook, "reinvocationPolicy", "") == "IfNeeded",
         namespaces=selectors.from_message(webhook.namespaceSelector),
         objects=selectors.from_message(webhook.objectSelector),
-        conditions=tuple((condition.name, condition.expression) for condition in webhook.matchConditions),
+        conditions=tuple(condition.expression for condition in webhook.matchConditions),
     )
 
 
