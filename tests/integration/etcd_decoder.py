@@ -24,8 +24,6 @@ VARINTS = frozenset({"bool", "int32", "int64", "uint32"})
 CORE, APPS, BATCH = "k8s.io.api.core.v1.", "k8s.io.api.apps.v1.", "k8s.io.api.batch.v1."
 RBAC, STORAGE = "k8s.io.api.rbac.v1.", "k8s.io.api.storage.v1."
 ADMISSION = "k8s.io.api.admissionregistration.v1."
-EXTENSIONS = "k8s.io.apiextensions_apiserver.pkg.apis.apiextensions.v1."
-AGGREGATION = "k8s.io.kube_aggregator.pkg.apis.apiregistration.v1."
 PREFIXES: dict[str, tuple[str, str, str, bool]] = {
     "configmaps": ("v1", "ConfigMap", CORE, True),
     "services/endpoints": ("v1", "Endpoints", CORE, True),
@@ -52,12 +50,6 @@ PREFIXES: dict[str, tuple[str, str, str, bool]] = {
         "admissionregistration.k8s.io/v1",
         "ValidatingWebhookConfiguration",
         ADMISSION,
-        False,
-    ),
-    "apiextensions.k8s.io/customresourcedefinitions": (
-        "apiextensions.k8s.io/v1",
-        "CustomResourceDefinition",
-        EXTENSIONS,
         False,
     ),
     "controllerrevisions": ("apps/v1", "ControllerRevision", APPS, True),
@@ -92,8 +84,12 @@ PREFIXES: dict[str, tuple[str, str, str, bool]] = {
     "volumeattachments": ("storage.k8s.io/v1", "VolumeAttachment", STORAGE, False),
     "masterleases": ("v1", "Endpoints", CORE, False),
 }
-# The aggregator stores JSON, as custom resources are.
-JSON_PREFIXES = {"apiregistration.k8s.io/apiservices": ("apiregistration.k8s.io/v1", "APIService", False)}
+# Kubernetes' two other API servers store JSON, as custom resources are.
+DEFINITIONS = "apiextensions.k8s.io/customresourcedefinitions"
+JSON_PREFIXES = {
+    "apiregistration.k8s.io/apiservices": ("apiregistration.k8s.io/v1", "APIService", False),
+    DEFINITIONS: ("apiextensions.k8s.io/v1", "CustomResourceDefinition", False),
+}
 RANGES = {"ranges/serviceips", "ranges/servicenodeports"}
 
 
@@ -337,11 +333,10 @@ def customs_of(pairs: Iterable[Pair]) -> dict[str, tuple[str, str, bool]]:
     """The custom resources that the stored definitions define."""
     found = {}
     for pair in pairs:
-        if pair.key.startswith("/registry/apiextensions.k8s.io/customresourcedefinitions/"):
-            spec = decode(unwrap(pair.value)[2], EXTENSIONS + "CustomResourceDefinition").get("spec")
-            group, names = spec.get("group"), spec.get("names")
-            place = f"{group}/{names.get('plural')}"
-            found[place] = (f"{group}/v", names.get("kind"), spec.get("scope") == "Namespaced")
+        if pair.key.startswith(f"/registry/{DEFINITIONS}/"):
+            spec = json.loads(pair.value)["spec"]
+            group, names = spec["group"], spec["names"]
+            found[f"{group}/{names['plural']}"] = (f"{group}/v", names["kind"], spec["scope"] == "Namespaced")
     return found
 
 

@@ -62,7 +62,11 @@ class ProtoFramer:
             if start + size + len(envelope.TAIL) == len(value):
                 return value[start : start + size]
         # Written by something else than a kube-apiserver: valid all the same.
-        return envelope.unwrap(value).raw
+        found = envelope.unwrap(value)
+        if found.content_type != envelope.JSON:
+            return found.raw
+        raw: bytes = codec.from_json(found.raw, self._message).SerializeToString(deterministic=True)
+        return raw
 
     def message(self, entry: Entry) -> Any:
         return self._message.FromString(entry.value)

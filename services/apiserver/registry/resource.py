@@ -37,6 +37,8 @@ OWN_DELETED = frozenset(
         "volumeattachments",
     }
 )
+# Kubernetes serves these from servers of their own, which store JSON.
+STORED_AS_JSON = frozenset({"customresourcedefinitions.apiextensions.k8s.io", "apiservices.apiregistration.k8s.io"})
 OWN_DELETED_GROUPS = frozenset({"", "storage.k8s.io"})
 
 
@@ -81,6 +83,9 @@ class Resource:
         return raw
 
     def store_value(self, raw: bytes) -> bytes:
+        if self.info.group_resource in STORED_AS_JSON:
+            kind = (self.info.api_version, self.info.kind)
+            return codec.to_json(self.info.message.FromString(raw), kind=kind) + b"\n"
         return envelope.wrap(self.info.api_version, self.info.kind, raw)
 
     def entry(self, key: str, raw: bytes, revision: int) -> Entry:

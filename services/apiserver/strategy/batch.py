@@ -174,6 +174,7 @@ def _time_zone(path: str, zone: str) -> list[Cause]:
 
 KINDS = {
     batch.Job: Kind(
+        generation=True,
         status=True,
         create=_create_job,
         validate=_validate_job,
@@ -181,5 +182,5 @@ KINDS = {
         validate_status=_job_status,
         validate_on_update=False,
     ),
-    batch.CronJob: Kind(status=True, validate=_validate_cron_job),
+    batch.CronJob: Kind(generation=True, status=True, validate=_validate_cron_job),
 }

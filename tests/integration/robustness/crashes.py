@@ -477,7 +477,9 @@ async def running(servers: Servers) -> AsyncIterator[None]:
     for name in NAMESPACES:
         namespace = core.Namespace()
         namespace.metadata.name = name
+        servers.clients[0].caller.wait_for_ready = True
         await servers.clients[0].resource(core.Namespace).create(namespace)
+    servers.clients[0].caller.wait_for_ready = False
     try:
         yield
     finally:
