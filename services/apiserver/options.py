@@ -29,6 +29,9 @@ class ApiserverOptions(ServiceOptions):
     kubelet_certificate_authority: Path | None = option(
         None, help="PEM CA certificates of kubelets; empty: the client CA file."
     )
+    token_auth_file: Path | None = option(
+        None, help='CSV file of bearer tokens: token, user name, uid, "group1,group2".'
+    )
     service_account_key_file: list[str] = option([], help="PEM keys that service account tokens are verified with.")
     service_account_signing_key_file: Path | None = option(
         None, help="PEM private key that service account tokens are signed with."

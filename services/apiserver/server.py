@@ -16,12 +16,13 @@ from services.apiserver.auth.authorize import AlwaysAllow, AuthorizerChain, Rule
 from services.apiserver.auth.node import NodeRule
 from services.apiserver.auth.rbac import Rbac
 from services.apiserver.auth.reviews import reviews
-from services.apiserver.auth.tokens import ServiceAccountTokens, TokenKeys, TokenRequest
+from services.apiserver.auth.tokens import BearerTokens, TokenKeys, TokenRequest, read_static
 from services.apiserver.cache.hub import ROOT, CacheHub
 from services.apiserver.crd.controller import DefinitionController
 from services.apiserver.fronts.instrument import Instrument
 from services.apiserver.options import ApiserverOptions
 from services.apiserver.registry.catalog import DEFINITIONS, Catalog
+from services.apiserver.registry.context import User
 from services.apiserver.registry.deletion import Deleter
 from services.apiserver.registry.eviction import Eviction
 from services.apiserver.registry.patching import Patcher
@@ -49,7 +50,7 @@ class Apiserver:
     catalog: Catalog
     authorizer: AuthorizerChain
     instrument: Instrument
-    tokens: ServiceAccountTokens
+    tokens: BearerTokens
     services: ServiceAllocator
     webhooks: WebhookClient
     definitions: DefinitionController
@@ -88,7 +89,7 @@ def assemble(options: ApiserverOptions, instrument: Instrument) -> Apiserver:
     )
     deleter = Deleter(reader=reader, writer=writer, admission=admission)
     keys = token_keys(options)
-    tokens = ServiceAccountTokens(keys, catalog)
+    tokens = BearerTokens(keys, catalog, static=static_tokens(options))
     binding = Binding(writer)
     subresources: dict[tuple[str, str], Subresource] = {
         ("pods", "binding"): binding,
@@ -139,6 +140,16 @@ def service_allocator(options: ApiserverOptions, store: Store) -> ServiceAllocat
         addresses=RangeAllocator(store, "/registry/ranges/serviceips", addresses),
         ports=RangeAllocator(store, "/registry/ranges/servicenodeports", ports),
     )
+
+
+def static_tokens(options: ApiserverOptions) -> dict[str, User]:
+    """Raises OptionsError for a file that cannot be read."""
+    if options.token_auth_file is None:
+        return {}
+    try:
+        return read_static(options.token_auth_file)
+    except (OSError, ValueError) as error:
+        raise OptionsError(f"--token-auth-file: {error}") from error
 
 
 def token_keys(options: ApiserverOptions) -> TokenKeys:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -131,8 +131,8 @@ def make_request(common_name: str, organizations: Sequence[str] = (), sans: Iter
 
 
 def make_signing_key() -> bytes:
-    """A private key for service account tokens (ES256), PEM."""
-    return _key_pem(ec.generate_private_key(ec.SECP256R1()))
+    """A private key for service account tokens, PEM. RSA: everybody who verifies such tokens elsewhere knows RS256."""
+    return _key_pem(rsa.generate_private_key(public_exponent=65537, key_size=2048))
 
 
 def expires_at(certificate: bytes) -> float:
@@ -218,7 +218,7 @@ def _pem(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(serialization.Encoding.PEM)
 
 
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def _key_pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

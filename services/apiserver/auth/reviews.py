@@ -7,7 +7,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from services.apiserver.auth.authorize import AuthorizerChain
-from services.apiserver.auth.tokens import ServiceAccountTokens
+from services.apiserver.auth.tokens import BearerTokens
 from services.apiserver.registry.catalog import Catalog
 from services.apiserver.registry.context import Context, User
 from services.apiserver.registry.registry import Target, Virtual
@@ -18,7 +18,7 @@ AUTHENTICATION, AUTHORIZATION = "authentication.k8s.io/v1", "authorization.k8s.i
 
 
 def reviews(
-    *, catalog: Catalog, binding: Binding, authorizer: AuthorizerChain, tokens: ServiceAccountTokens
+    *, catalog: Catalog, binding: Binding, authorizer: AuthorizerChain, tokens: BearerTokens
 ) -> dict[tuple[str, str], Virtual]:
     """By (api version, resource)."""
     access = AccessReview(authorizer)
@@ -46,21 +46,21 @@ class Bindings:
 
 
 class TokenReview:
-    def __init__(self, tokens: ServiceAccountTokens) -> None:
+    def __init__(self, tokens: BearerTokens) -> None:
         self._tokens = tokens
 
     async def create(self, target: Target, body: Any, context: Context) -> Message:
         if not body.spec.token:
             raise bad_request("token is required for TokenReview in authentication")
         body.ClearField("status")
-        user = await self._tokens.user_of(body.spec.token, list(body.spec.audiences))
-        if user is None:
-            body.status.error = "[invalid bearer token, Token has been invalidated]"
+        verdict = await self._tokens.review(body.spec.token, list(body.spec.audiences))
+        body.status.user.SetInParent()
+        if verdict.user is None:
+            body.status.error = verdict.error
         else:
             body.status.authenticated = True
-            _fill(body.status.user, user)
-            if body.spec.audiences:
-                body.status.audiences.extend(body.spec.audiences)
+            _fill(body.status.user, verdict.user)
+            body.status.audiences.extend(verdict.audiences)
         answer: Message = body
         return answer
 

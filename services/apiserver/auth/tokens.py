@@ -1,12 +1,15 @@
-"""Service account tokens: signed here, verified here; and bootstrap tokens, which are Secrets in kube-system."""
+"""Bearer tokens: service account tokens, signed and verified here; bootstrap tokens, which are Secrets in kube-system;
+and those of a file.
+"""
 
 from __future__ import annotations
 
 import base64
+import csv
 import hashlib
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,8 @@ from tillerman.api.status import bad_request, conflict, internal, invalid, inval
 
 MIN_SECONDS, DEFAULT_SECONDS, MAX_SECONDS = 600, 3600, 1 << 32
 PRIVATE_CLAIM = "kubernetes.io"
+CACHED_SECONDS, CACHED_TOKENS = 10.0, 10_000
+INVALID = "invalid bearer token"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +62,8 @@ class TokenKeys:
         key = _key(self._private.public_key())
         return jwt.encode(claims, self._private, algorithm=key.algorithm, headers={"kid": key.id})
 
-    def claims(self, token: str, audiences: Sequence[str]) -> dict[str, Any] | None:
-        """The verified claims; None for a token that is not ours, expired, or for others."""
+    def claims(self, token: str) -> dict[str, Any] | None:
+        """The verified claims; None for a token that is not ours. Raises TokenRefused."""
         import jwt
 
         try:
@@ -70,8 +75,10 @@ class TokenKeys:
             return None
         try:
             found: dict[str, Any] = jwt.decode(
-                token, key.public, algorithms=[key.algorithm], audience=list(audiences), issuer=self.issuer
+                token, key.public, algorithms=[key.algorithm], issuer=self.issuer, options={"verify_aud": False}
             )
+        except jwt.ExpiredSignatureError as error:
+            raise TokenRefused("service account token has expired") from error
         except jwt.PyJWTError:
             return None
         return found
@@ -100,33 +107,90 @@ def _key(public: Any) -> _Key:
     return _Key(key_id, {256: "ES256", 384: "ES384", 521: "ES512"}[public.key_size], public)
 
 
-class ServiceAccountTokens:
-    """auth.authenticate.TokenAuthenticator. An account or bound object that is gone or another one ends its tokens."""
+class TokenRefused(Exception):
+    """A token that is ours and does not count; the message says why."""
 
-    def __init__(self, keys: TokenKeys, catalog: Catalog) -> None:
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """``audiences``: those of the asked ones that the token is for. ``error``: why there is no user, if one can say."""
+
+    user: User | None
+    audiences: tuple[str, ...] = ()
+    error: str = ""
+
+
+class BearerTokens:
+    """auth.authenticate.TokenAuthenticator.
+
+    An account or bound object that is gone or another one ends its tokens, a few seconds later at most: good tokens
+    are remembered for CACHED_SECONDS, as Kubernetes does. ``clock``: seconds.
+    """
+
+    def __init__(
+        self,
+        keys: TokenKeys,
+        catalog: Catalog,
+        *,
+        static: Mapping[str, User] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._keys = keys
         self._catalog = catalog
+        self._static = static or {}
+        self._clock = clock
+        self._good: dict[tuple[str, tuple[str, ...]], tuple[float, Verdict]] = {}
 
-    async def user_of(self, token: str, audiences: Sequence[str] = ()) -> User | None:
-        bootstrap = self._bootstrap(token)
-        if bootstrap is not None:
-            return bootstrap
-        claims = self._keys.claims(token, audiences or [self._keys.issuer])
+    async def user_of(self, token: str) -> User | None:
+        return (await self.review(token)).user
+
+    async def review(self, token: str, audiences: Sequence[str] = ()) -> Verdict:
+        """``audiences``: whom the token shall be for, by default this server."""
+        wanted = tuple(audiences) or (self._keys.issuer,)
+        until, verdict = self._good.get((token, wanted), (0.0, Verdict(None)))
+        if self._clock() < until:
+            return verdict
+        try:
+            verdict = self._verdict(token, wanted)
+        except TokenRefused as refused:
+            return Verdict(None, error=f"[{INVALID}, {refused}]")
+        if verdict.user is not None:
+            if len(self._good) >= CACHED_TOKENS:
+                self._good.clear()
+            self._good[token, wanted] = self._clock() + CACHED_SECONDS, verdict
+        return verdict
+
+    def _verdict(self, token: str, wanted: tuple[str, ...]) -> Verdict:
+        user = self._static.get(token) or self._bootstrap(token)
+        if user is not None:
+            # Such tokens name no audience: they are for this server.
+            return Verdict(user, (self._keys.issuer,)) if self._keys.issuer in wanted else Verdict(None, error=INVALID)
+        claims = self._keys.claims(token)
         private = claims.get(PRIVATE_CLAIM) if claims else None
-        if not isinstance(private, dict):
-            return None
+        if claims is None or not isinstance(private, dict):
+            return Verdict(None, error=INVALID)
+        issued_for = claims.get("aud", [])
+        audiences = tuple(audience for audience in issued_for if audience in wanted)
+        if not audiences:
+            raise TokenRefused(
+                f"token audiences {quoted(issued_for)} is invalid for the target audiences {quoted(wanted)}"
+            )
+        return Verdict(self._account(private, str(claims.get("jti", ""))), audiences)
+
+    def _account(self, private: dict[str, Any], token_id: str) -> User:
+        """Raises TokenRefused when what the token was issued for is gone."""
         namespace = private.get("namespace", "")
         account = private.get("serviceaccount") or {}
         if self._uid("serviceaccounts", namespace, account.get("name", "")) != account.get("uid"):
-            return None
+            raise TokenRefused("service account token has been invalidated")
         extra: list[tuple[str, tuple[str, ...]]] = []
-        if claims and claims.get("jti"):
-            extra.append(("authentication.kubernetes.io/credential-id", (f"JTI={claims['jti']}",)))
+        if token_id:
+            extra.append(("authentication.kubernetes.io/credential-id", (f"JTI={token_id}",)))
         for kind, resource in (("pod", "pods"), ("secret", "secrets")):
             bound = private.get(kind)
             if bound:
                 if self._uid(resource, namespace, bound.get("name", "")) != bound.get("uid"):
-                    return None
+                    raise TokenRefused("service account token has been invalidated")
                 if kind == "pod":
                     extra.append(("authentication.kubernetes.io/pod-name", (bound["name"],)))
                     extra.append(("authentication.kubernetes.io/pod-uid", (bound["uid"],)))
@@ -158,6 +222,24 @@ class ServiceAccountTokens:
             return None
         groups = [g for g in data.get("auth-extra-groups", "").split(",") if g.startswith("system:bootstrappers:")]
         return User(f"system:bootstrap:{token_id}", ("system:bootstrappers", *groups, "system:authenticated"))
+
+
+def quoted(texts: Sequence[str]) -> str:
+    return "[" + " ".join(f'"{text}"' for text in texts) + "]"
+
+
+def read_static(path: Path) -> dict[str, User]:
+    """Tokens of a CSV file, one a line: token, user name, uid, and optionally "group1,group2". Raises ValueError."""
+    found: dict[str, User] = {}
+    with path.open(newline="") as lines:
+        for number, row in enumerate(csv.reader(lines, skipinitialspace=True), start=1):
+            if not row or row[0].startswith("#"):
+                continue
+            if len(row) < 3 or not row[0]:
+                raise ValueError(f"{path}, line {number}: a token, a user name and a uid are needed")
+            groups = [group.strip() for group in row[3].split(",")] if len(row) > 3 and row[3] else []
+            found[row[0]] = User(row[1], (*groups, "system:authenticated"), row[2])
+    return found
 
 
 def service_account_user(

@@ -19,7 +19,7 @@ from services.apiserver.crd.definition import ESTABLISHED, TERMINATING, is_true
 from services.apiserver.crd.served import ServedCustoms
 from services.apiserver.registry.context import APISERVER, Context
 from services.apiserver.registry.deletion import Deleter
-from services.apiserver.registry.reading import Selection
+from services.apiserver.registry.reading import ListOptions, Selection
 from services.apiserver.registry.resource import Resource
 from services.apiserver.registry.writing import Writer
 from services.apiserver.storage.errors import StorageError
@@ -122,7 +122,7 @@ class DefinitionController:
                 # The write itself leads back here.
                 return True
             await self._deleter.delete_collection(
-                resource, Selection(), meta_v1_pb2.DeleteOptions(), Context(APISERVER)
+                resource, Selection(), ListOptions(), meta_v1_pb2.DeleteOptions(), Context(APISERVER)
             )
             return False
         # The cache may be behind; instances are created no more once it knows of the end.

@@ -170,10 +170,10 @@ class ObjectsFront:
         self, request: objects_pb2.DeleteCollectionRequest, target: Target, user: User
     ) -> bytes:
         context = Context(user, dry_run=list(request.options.dryRun) == ["All"])
-        entries = await self._registry.delete_collection(
-            target, request.options, context, request.label_selector, request.field_selector
+        page = await self._registry.delete_collection(
+            target, request.options, context, ListOptions(), request.label_selector, request.field_selector
         )
-        return b"".join(b"\x0a" + entry.frame for entry in entries)
+        return b"".join(b"\x0a" + entry.frame for entry in page.entries)
 
     async def batch(self, request: objects_pb2.BatchRequest, user: User) -> bytes:
         """All operations at once: the group commit carries them to etcd together."""

@@ -53,12 +53,15 @@ class Kubelets:
 
     async def channel_of(self, namespace: str, pod: str) -> tuple[Any, str]:
         """(channel, node name). Raises NotFound, BadRequest for a pod on no node, ServiceUnavailable."""
-        catalog, reader = self._registry.catalog, self._registry.reader
-        found = (await reader.get(catalog.get("v1", "pods"), namespace, pod)).message()
-        node_name = found.spec.nodeName
+        node_name = (await self.pod(namespace, pod)).spec.nodeName
         if not node_name:
             raise bad_request(f"pod {pod} does not have a host assigned")
         return await self.channel_to(node_name), node_name
+
+    async def pod(self, namespace: str, name: str) -> Any:
+        """Raises NotFound."""
+        catalog, reader = self._registry.catalog, self._registry.reader
+        return (await reader.get(catalog.get("v1", "pods"), namespace, name)).message()
 
     async def channel_to(self, node_name: str) -> Any:
         """The channel to a node's kubelet. Raises NotFound, ServiceUnavailable."""

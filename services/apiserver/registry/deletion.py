@@ -10,7 +10,7 @@ from services.apiserver.admission.chain import DELETE, Attributes, Chain
 from services.apiserver.cache.entry import Entry
 from services.apiserver.crd.lifecycle import mark_terminating
 from services.apiserver.registry.context import Context
-from services.apiserver.registry.reading import ListOptions, Reader, Selection
+from services.apiserver.registry.reading import ListOptions, ListPage, Reader, Selection
 from services.apiserver.registry.resource import OWN_DELETED, OWN_DELETED_GROUPS, Resource
 from services.apiserver.registry.writing import ATTEMPTS, Writer, Written
 from tillerman.api import times
@@ -27,6 +27,14 @@ from tillerman.pb.k8s import meta_v1_pb2
 
 CRD = "CustomResourceDefinition.apiextensions.k8s.io"
 ORPHAN, FOREGROUND = "orphan", "foregroundDeletion"
+# Kinds older than the garbage collector: deleted with no word about their dependents, they leave them.
+ORPHANING = frozenset({("", "replicationcontrollers"), ("batch", "jobs")})
+# Nothing depends on an event.
+NEVER_COLLECTED = frozenset({("", "events")})
+JOB_WARNING = (
+    "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set "
+    "propagationPolicy=Orphan to suppress this warning"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +71,8 @@ class Deleter:
         self, resource: Resource, namespace: str, name: str, options: meta_v1_pb2.DeleteOptions, context: Context
     ) -> Deleted:
         check_options(options)
+        if resource.group_kind == "Job.batch" and orphans_by_custom(resource, options):
+            context.warnings.append(JOB_WARNING)
         dry_run = context.dry_run or bool(options.dryRun)
         key = resource.key(namespace, name)
         entry = resource.cache.entries.get(key)
@@ -91,20 +101,29 @@ class Deleter:
             if dry_run:
                 return Deleted(resource.entry(key, await resource.encoded(new), entry.revision), at_once)
             written: Written | None
-            if at_once:
+            if at_once and not is_pod(resource):
                 written, current = await self._writer.remove(resource, key, entry)
-                if written is not None and (resource.group, resource.name) == ("", "pods"):
-                    # The answer shows the pod as a graceful delete of zero seconds would have left it.
-                    _mark(new.metadata, time.time(), 0)
-                    return Deleted(resource.entry(key, resource.encode(new), written.entry.revision), True)
-            elif new == old:
+            elif new == old and not at_once:
                 return Deleted(entry, False)
             else:
+                # A pod is always marked first, so that whoever watches it sees it end before it is gone.
                 written, current = await self._writer.write(resource, key, name, entry, old, new, context)
+                if written is not None and at_once and not written.deleted:
+                    await self._remove_marked(resource, key, written.entry)
             if written is not None:
                 return Deleted(written.entry, at_once)
             entry, certain = current, True
         raise conflict(resource.name, name, resource.group)
+
+    async def _remove_marked(self, resource: Resource, key: str, entry: Entry) -> None:
+        """Whatever others write to it meanwhile; not if they gave it a finalizer, or it is another object now."""
+        uid = entry.message().metadata.uid
+        current: Entry | None = entry
+        while current is not None:
+            meta = current.message().metadata
+            if meta.uid != uid or meta.finalizers:
+                return
+            _, current = await self._writer.remove(resource, key, current)
 
     async def is_empty(self, resource: Resource) -> bool:
         """Whether no object of a resource is stored, as of now."""
@@ -112,69 +131,77 @@ class Deleter:
         return not resource.cache.entries
 
     async def delete_collection(
-        self, resource: Resource, selection: Selection, options: meta_v1_pb2.DeleteOptions, context: Context
-    ) -> list[Entry]:
-        """The objects that were deleted or marked."""
-        page = await self._reader.list(resource, selection, ListOptions())
-        found = []
+        self,
+        resource: Resource,
+        selection: Selection,
+        listing: ListOptions,
+        options: meta_v1_pb2.DeleteOptions,
+        context: Context,
+    ) -> ListPage:
+        """Deletes what a list finds, and returns that list, as it was before."""
+        page = await self._reader.list(resource, selection, listing)
         for entry in page.entries:
             namespace, _, name = entry.key[len(resource.prefix) :].rpartition("/")
             each = meta_v1_pb2.DeleteOptions()
             each.CopyFrom(options)
             try:
-                deleted = await self.delete(resource, namespace, name, each, context)
+                await self.delete(resource, namespace, name, each, context)
             except StatusError as error:
                 if not is_not_found(error):
                     raise
-            else:
-                found.append(deleted.entry)
-        return found
+        return page
 
 
 def plan(resource: Resource, obj: Any, options: meta_v1_pb2.DeleteOptions) -> bool:
     """Marks ``obj`` as Kubernetes' registry does; True when it is to be removed now."""
     meta = obj.metadata
     if (resource.group, resource.name) == ("", "namespaces"):
-        return _plan_namespace(obj, options)
+        return _plan_namespace(resource, obj, options)
     if resource.group_kind == CRD and not meta.HasField("deletionTimestamp"):
         mark_terminating(obj)
         return False
     if meta.HasField("deletionTimestamp"):
         if not meta.deletionGracePeriodSeconds:
-            _set_propagation(meta, options)
+            _set_propagation(resource, meta, options)
             return not meta.finalizers
         if not options.HasField("gracePeriodSeconds") or options.gracePeriodSeconds >= meta.deletionGracePeriodSeconds:
             return False
         began = times.to_seconds(meta.deletionTimestamp) - meta.deletionGracePeriodSeconds
         _mark(meta, began, max(0, options.gracePeriodSeconds))
-        _set_propagation(meta, options)
+        _set_propagation(resource, meta, options)
         return meta.deletionGracePeriodSeconds == 0 and not meta.finalizers
-    _set_propagation(meta, options)
+    _set_propagation(resource, meta, options)
     period = grace_period(resource, obj, options)
-    if period == 0 and not meta.finalizers:
+    at_once = period == 0 and not meta.finalizers
+    if at_once and not is_pod(resource):
         return True
     if meta.generation > 0:
         meta.generation += 1
     _mark(meta, time.time(), period)
-    return False
+    return at_once
 
 
-def _plan_namespace(obj: Any, options: meta_v1_pb2.DeleteOptions) -> bool:
+def _plan_namespace(resource: Resource, obj: Any, options: meta_v1_pb2.DeleteOptions) -> bool:
+    """The first delete only marks it; whoever empties it deletes it again, once spec.finalizers are gone."""
     meta = obj.metadata
     if not meta.HasField("deletionTimestamp"):
-        _set_propagation(meta, options)
+        _set_propagation(resource, meta, options)
         obj.status.phase = "Terminating"
-        if meta.generation > 0:
-            meta.generation += 1
         meta.deletionTimestamp.CopyFrom(times.now())
-    elif not obj.spec.finalizers:
-        _set_propagation(meta, options)
-    return not obj.spec.finalizers and not meta.finalizers
+        return False
+    if obj.spec.finalizers:
+        return False
+    _set_propagation(resource, meta, options)
+    return not meta.finalizers
+
+
+def is_pod(resource: Resource) -> bool:
+    return (resource.group, resource.name) == ("", "pods")
 
 
 def grace_period(resource: Resource, obj: Any, options: meta_v1_pb2.DeleteOptions) -> int:
     """Seconds that the object keeps running; only pods have any."""
-    if (resource.group, resource.name) != ("", "pods"):
+    if not is_pod(resource):
         return 0
     if not obj.spec.nodeName or obj.status.phase in ("Succeeded", "Failed"):
         return 0
@@ -190,24 +217,33 @@ def _mark(meta: Any, began: float, period: int) -> None:
     meta.deletionGracePeriodSeconds = period
 
 
-def _set_propagation(meta: Any, options: meta_v1_pb2.DeleteOptions) -> None:
-    """Adds or takes away the garbage collector's finalizers as the options say."""
-    present = set(meta.finalizers)
-    policy = options.propagationPolicy if options.HasField("propagationPolicy") else ""
+def _set_propagation(resource: Resource, meta: Any, options: meta_v1_pb2.DeleteOptions) -> None:
+    """Adds or takes away the garbage collector's finalizers: as the options say, else as the object already does, else
+    as is the kind's custom.
+    """
+    kind = (resource.group, resource.name)
+    if kind in NEVER_COLLECTED:
+        return
+    present = list(meta.finalizers)
     if options.HasField("orphanDependents"):
-        orphan, foreground = options.orphanDependents, False
-    elif policy:
-        orphan, foreground = policy == "Orphan", policy == "Foreground"
+        wanted = ORPHAN if options.orphanDependents else ""
+    elif options.HasField("propagationPolicy"):
+        wanted = {"Orphan": ORPHAN, "Foreground": FOREGROUND}.get(options.propagationPolicy, "")
     else:
-        orphan, foreground = ORPHAN in present, FOREGROUND in present and ORPHAN not in present
-    wanted = [f for f in meta.finalizers if f not in (ORPHAN, FOREGROUND)]
-    if orphan:
-        wanted.append(ORPHAN)
-    if foreground:
-        wanted.append(FOREGROUND)
-    if set(wanted) != present:
+        custom = ORPHAN if kind in ORPHANING else ""
+        wanted = next((name for name in present if name in (ORPHAN, FOREGROUND)), custom)
+    kept = [name for name in present if name not in (ORPHAN, FOREGROUND)]
+    if wanted:
+        kept.append(wanted)
+    if set(kept) != set(present):
         del meta.finalizers[:]
-        meta.finalizers.extend(wanted)
+        meta.finalizers.extend(kept)
+
+
+def orphans_by_custom(resource: Resource, options: meta_v1_pb2.DeleteOptions) -> bool:
+    """Whether the dependents stay only because the options don't say what shall become of them."""
+    told = options.HasField("orphanDependents") or options.HasField("propagationPolicy")
+    return not told and (resource.group, resource.name) in ORPHANING
 
 
 def check_options(options: meta_v1_pb2.DeleteOptions) -> None:

@@ -16,10 +16,11 @@ from services.apiserver.registry.resource import Resource
 from services.apiserver.registry.writing import Writer
 from tillerman.api import selectors, times
 from tillerman.api.pods import is_ready
-from tillerman.api.status import Cause, StatusError, bad_request, internal, make, too_many_requests
+from tillerman.api.status import Cause, StatusError, bad_request, make, too_many_requests
 from tillerman.pb.k8s import meta_v1_pb2
 
 MAX_DISRUPTED = 2000
+SEVERAL_BUDGETS = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
 
 
 class Eviction(BaseSubresource):
@@ -32,7 +33,7 @@ class Eviction(BaseSubresource):
         self._deleter = deleter
 
     async def create(self, resource: Resource, target: Target, body: Any, context: Context) -> Message:
-        if body.metadata.name and body.metadata.name != target.name:
+        if body.metadata.name != target.name:
             raise bad_request("name in URL does not match name in Eviction object")
         options = meta_v1_pb2.DeleteOptions()
         options.CopyFrom(body.deleteOptions)
@@ -40,9 +41,7 @@ class Eviction(BaseSubresource):
         if needs_budget(pod):
             budgets = self._budgets(target.namespace, pod)
             if len(budgets) > 1:
-                raise internal(
-                    "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
-                )
+                raise make(500, "", SEVERAL_BUDGETS, details=False)
             if budgets and not (budgets[0].spec.unhealthyPodEvictionPolicy == "AlwaysAllow" and not is_ready(pod)):
                 await self._charge(budgets[0], target, context, bool(options.dryRun))
         await self._deleter.delete(resource, target.namespace, target.name, options, context)

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import binascii
 import builtins
+import math
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
@@ -33,16 +34,20 @@ from tillerman.api.status import (
     timeout,
 )
 
+# The revision in a token that goes on with what there is now.
+THE_PRESENT = -1
 # etcd counts revisions in 63 bits.
 MAX_REVISION = 1 << 63
 # Objects that one read of the past takes from etcd at most.
 PAGE = 10_000
-BOOKMARK_SECONDS = 60.0
+BOOKMARK_SECONDS, BEFORE_END_SECONDS = 60.0, 2.0
 WAIT_SECONDS = 3.0
 TESTED_AT_ONCE = 500
 CONTINUE_EXPIRED = (
     "The provided continue parameter is too old to display a consistent list result. You can start a new list without "
-    "the continue parameter."
+    "the continue parameter, or use the continue token in this response to retrieve the remainder of the results. "
+    "Continuing with the provided token results in an inconsistent list - objects that were created, modified, or "
+    "deleted between the time the first chunk was returned and now may show up in the list."
 )
 
 
@@ -94,6 +99,23 @@ class _Filter:
         return not self.prefix.endswith("/")
 
 
+class Bookmarks:
+    """When a watch is due to tell how far it has come: every minute, and shortly before it ends. ``end``: loop time.
+
+    The one before the end is for whoever watches on from there, so it is sent only if something has changed.
+    """
+
+    def __init__(self, end: float, now: float) -> None:
+        self._last = end - BEFORE_END_SECONDS
+        self.due, self.regular = math.inf, False
+        self.next(now)
+
+    def next(self, now: float) -> None:
+        self.due, self.regular = now + BOOKMARK_SECONDS, True
+        if now < self._last <= self.due:
+            self.due, self.regular = self._last, False
+
+
 class Reader:
     """All methods raise StatusError."""
 
@@ -134,6 +156,8 @@ class Reader:
             if options.resource_version not in ("", "0"):
                 raise bad_request("specifying resource version is not allowed when using continue")
             revision, start = decode_continue(options.continue_token)
+            if revision == THE_PRESENT:
+                revision = await self._store.current_revision()
             return await self._list_past(resource, chosen, revision, limit, start=resource.prefix + start)
         match = options.resource_version_match
         if options.resource_version in ("", "0"):
@@ -193,8 +217,8 @@ class Reader:
                 page = await self._store.page(prefix, start=start, revision=revision, limit=min(limit or 1_000, PAGE))
             except Compacted as error:
                 if start:
-                    raise expired(CONTINUE_EXPIRED) from error
-                raise expired(f"The resourceVersion for the provided list is too old: {revision}.") from error
+                    raise continue_expired(start[len(resource.prefix) :]) from error
+                raise expired("The resourceVersion for the provided list is too old.") from error
             except FutureRevision as error:
                 raise too_large_revision(revision, self._feed.revision) from error
             entries = [resource.from_pair(pair) for pair in page.pairs]
@@ -274,21 +298,23 @@ class Reader:
         self, resource: Resource, watcher: Watcher, options: WatchOptions
     ) -> AsyncIterator[builtins.list[WatchEvent]]:
         loop = asyncio.get_running_loop()
-        end = loop.time() + options.timeout_seconds if options.timeout_seconds > 0 else None
+        end = loop.time() + options.timeout_seconds if options.timeout_seconds else math.inf
+        schedule = Bookmarks(end, loop.time()) if options.allow_bookmarks else None
+        seen = resource.cache.changed
         try:
-            while True:
-                wait = BOOKMARK_SECONDS if options.allow_bookmarks else None
-                if end is not None:
-                    left = end - loop.time()
-                    if left <= 0:
-                        return
-                    wait = left if wait is None else min(wait, left)
+            if watcher.waiting:
+                yield await watcher.take()
+            while loop.time() < end:
+                wake = min(end, schedule.due) if schedule else end
                 try:
-                    async with asyncio.timeout(wait):
+                    async with asyncio.timeout_at(None if wake == math.inf else wake):
                         events = await watcher.take()
                 except TimeoutError:
-                    if options.allow_bookmarks and (end is None or loop.time() < end):
-                        yield [self._bookmark(resource)]
+                    if schedule and schedule.due <= (now := loop.time()) < end:
+                        if schedule.regular or resource.cache.changed != seen:
+                            yield [self._bookmark(resource)]
+                        seen = resource.cache.changed
+                        schedule.next(now)
                     continue
                 yield events
         except WatcherDropped as error:
@@ -403,9 +429,20 @@ def _check_match(resource: Resource, options: ListOptions) -> None:
         raise invalid("ListOptions.meta.k8s.io", "", causes)
 
 
+def continue_expired(start: str) -> StatusError:
+    """Offers to go on with the present from the key ``start``."""
+    error = expired(CONTINUE_EXPIRED)
+    setattr(error.status.metadata, "continue", _token(THE_PRESENT, start))
+    return error
+
+
 def encode_continue(revision: int, last: str) -> str:
     """A token for the objects after the key ``last`` (relative to the resource's prefix) at ``revision``."""
-    token = orjson.dumps({"v": "meta.k8s.io/v1", "rv": revision, "start": last + "\0"})
+    return _token(revision, last + "\0")
+
+
+def _token(revision: int, start: str) -> str:
+    token = orjson.dumps({"v": "meta.k8s.io/v1", "rv": revision, "start": start})
     return base64.urlsafe_b64encode(token).decode().rstrip("=")
 
 
@@ -416,7 +453,8 @@ def decode_continue(token: str) -> tuple[int, str]:
         if content["v"] != "meta.k8s.io/v1":
             raise ValueError("unrecognised version")
         revision, start = int(content["rv"]), str(content["start"])
-        if not 0 < revision < MAX_REVISION or not start or ".." in start.split("/"):
+        known = revision == THE_PRESENT or 0 < revision < MAX_REVISION
+        if not known or not start or ".." in start.split("/"):
             raise ValueError("bad content")
     except (ValueError, KeyError, TypeError, binascii.Error) as error:
         raise make(400, "BadRequest", f"continue key is not valid: {error}") from error

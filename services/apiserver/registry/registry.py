@@ -327,10 +327,12 @@ class Registry:
         target: Target,
         options: meta_v1_pb2.DeleteOptions,
         context: Context,
+        listing: ListOptions,
         label_selector: str = "",
         field_selector: str = "",
-    ) -> builtins.list[Entry]:
+    ) -> ListPage:
+        """The objects that were deleted or marked, as they were before."""
         resource = self.resource(target, "deletecollection")
         await self._authorize(context, "deletecollection", target)
         selection = Selection(target.namespace, "", label_selector, field_selector)
-        return await self.deleter.delete_collection(resource, selection, options, context)
+        return await self.deleter.delete_collection(resource, selection, listing, options, context)

@@ -14,10 +14,21 @@ from services.apiserver.registry.managed import manager_of
 from services.apiserver.registry.reading import Reader
 from services.apiserver.registry.registry import BaseSubresource, Target
 from services.apiserver.registry.resource import Resource
-from services.apiserver.registry.writing import Writer
+from services.apiserver.registry.writing import Writer, check_identity, check_name
 from tillerman.api import codec, times
 from tillerman.api.meta import set_condition
-from tillerman.api.status import bad_request, conflict, invalid, invalid_value, not_supported, required
+from tillerman.api.status import (
+    Cause,
+    StatusError,
+    bad_request,
+    conflict,
+    invalid,
+    invalid_value,
+    is_not_found,
+    not_found,
+    not_supported,
+    required,
+)
 from tillerman.pb.k8s import autoscaling_v1_pb2, core_v1_pb2, meta_v1_pb2
 
 SCALE = ("autoscaling/v1", "Scale")
@@ -30,10 +41,8 @@ class Binding(BaseSubresource):
         self._writer = writer
 
     async def create(self, resource: Resource, target: Target, body: Any, context: Context) -> Message:
-        if body.metadata.name and body.metadata.name != target.name:
-            raise bad_request(
-                f"the name of the object ({body.metadata.name}) does not match the name on the URL ({target.name})"
-            )
+        if body.metadata.name != target.name:
+            raise bad_request("name in URL does not match name in Binding object")
         causes = []
         if body.target.kind not in ("", "Node"):
             causes.append(not_supported("target.kind", body.target.kind, ("Node", "<empty>")))
@@ -82,23 +91,19 @@ def set_scheduled(pod: Any) -> None:
 
 
 class Finalize(BaseSubresource):
-    """namespaces/finalize: replaces spec.finalizers, and removes a terminating namespace that waits no more."""
+    """namespaces/finalize: the only way to write spec.finalizers. A terminating namespace without any is removed."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
 
     async def update(self, resource: Resource, target: Target, body: Any, context: Context) -> Any:
-        if body.metadata.name and body.metadata.name != target.name:
-            raise bad_request(
-                f"the name of the object ({body.metadata.name}) does not match the name on the URL ({target.name})"
-            )
+        check_identity(resource, body, "", target.name)
 
         async def finalize(namespace: Any) -> Any:
-            if body.metadata.resourceVersion and body.metadata.resourceVersion != namespace.metadata.resourceVersion:
-                raise conflict("namespaces", target.name)
-            del namespace.spec.finalizers[:]
-            namespace.spec.finalizers.extend(body.spec.finalizers)
-            return namespace
+            wanted = resource.copy(body)
+            wanted.status.CopyFrom(namespace.status)
+            wanted.metadata.resourceVersion = wanted.metadata.resourceVersion or namespace.metadata.resourceVersion
+            return wanted
 
         return await self._writer.modify(resource, "", target.name, finalize, context, "finalize")
 
@@ -112,17 +117,19 @@ class Scale(BaseSubresource):
         self._admission = admission
 
     async def get(self, resource: Resource, target: Target, context: Context) -> Message:
-        entry = await self._reader.get(resource, target.namespace, target.name)
+        try:
+            entry = await self._reader.get(resource, target.namespace, target.name)
+        except StatusError as error:
+            if not is_not_found(error):
+                raise
+            raise not_found(f"{resource.name}/scale", target.name, resource.group) from error
         obj = await resource.load(entry)
         resource.check_scale(obj)
         return resource.scale_of(obj)
 
     async def update(self, resource: Resource, target: Target, body: Any, context: Context) -> Message:
         meta = body.metadata
-        if meta.name and meta.name != target.name:
-            raise bad_request(
-                f"the name of the object ({meta.name}) does not match the name on the URL ({target.name})"
-            )
+        check_name(meta.name, target.name)
         if meta.namespace and meta.namespace != target.namespace:
             raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
         return await self._set(resource, target, context, lambda _current: body)
@@ -150,9 +157,8 @@ class Scale(BaseSubresource):
                 wanted_uid, uid = body.metadata.uid, obj.metadata.uid
                 detail = f"Precondition failed: UID in precondition: {wanted_uid}, UID in object meta: {uid}"
                 raise conflict(resource.name, target.name, resource.group, detail)
-            if body.spec.replicas < 0:
-                cause = invalid_value("spec.replicas", body.spec.replicas, "must be greater than or equal to 0")
-                raise invalid("Scale.autoscaling", target.name, [cause])
+            if causes := validate_scale(resource, body):
+                raise invalid("Scale.autoscaling", target.name, causes)
             resource.set_replicas(obj, body.spec.replicas)
             return obj
 
@@ -179,3 +185,12 @@ def _patched(
         time=times.rfc3339(times.now()),
         force=context.force,
     )
+
+
+def validate_scale(resource: Resource, scale: Any) -> list[Cause]:
+    causes = []
+    if not resource.custom and not scale.metadata.namespace:
+        causes.append(required("metadata.namespace"))
+    if scale.spec.replicas < 0:
+        causes.append(invalid_value("spec.replicas", scale.spec.replicas, "must be greater than or equal to 0"))
+    return causes

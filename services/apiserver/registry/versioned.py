@@ -38,12 +38,8 @@ class VersionedRegistry(Registry):
         self, target: Target, context: Context, options: ListOptions, label_selector: str = "", field_selector: str = ""
     ) -> ListPage:
         view, target = _stored(target, context)
-        if view is not None:
-            page = await super().list(target, context, options, label_selector, view.field_selector(field_selector))
-            return replace(page, entries=[view.entry(entry) for entry in page.entries])
-        page = await super().list(target, context, options, label_selector, field_selector)
-        resource = self.catalog.get(target.api_version, target.resource)
-        return replace(page, entries=list(await resource.served(page.entries))) if resource.custom else page
+        fields = field_selector if view is None else view.field_selector(field_selector)
+        return await self._page(target, view, await super().list(target, context, options, label_selector, fields))
 
     async def watch(
         self,
@@ -90,14 +86,20 @@ class VersionedRegistry(Registry):
         target: Target,
         options: meta_v1_pb2.DeleteOptions,
         context: Context,
+        listing: ListOptions,
         label_selector: str = "",
         field_selector: str = "",
-    ) -> builtins.list[Entry]:
+    ) -> ListPage:
         view, target = _stored(target, context)
-        entries = await super().delete_collection(target, options, context, label_selector, field_selector)
+        fields = field_selector if view is None else view.field_selector(field_selector)
+        page = await super().delete_collection(target, options, context, listing, label_selector, fields)
+        return await self._page(target, view, page)
+
+    async def _page(self, target: Target, view: View | None, page: ListPage) -> ListPage:
         if view is not None:
-            return [view.entry(entry) for entry in entries]
-        return list(await self.catalog.get(target.api_version, target.resource).served(entries))
+            return replace(page, entries=[view.entry(entry) for entry in page.entries])
+        resource = self.catalog.get(target.api_version, target.resource)
+        return replace(page, entries=list(await resource.served(page.entries))) if resource.custom else page
 
     def _warn(self, target: Target, context: Context) -> None:
         if warning := self.deprecation(target):

@@ -218,7 +218,8 @@ class Writer:
         admission, in the form in which the write was asked for (a Scale, a Binding).
         """
         key = resource.key(namespace, name)
-        entry = resource.cache.entries.get(key)
+        # A dry run writes nothing that would show that the cache is behind.
+        entry = None if context.dry_run else resource.cache.entries.get(key)
         certain = False
         for _ in range(ATTEMPTS):
             if entry is None:
@@ -244,6 +245,13 @@ class Writer:
             except BaseException:
                 attributes.revoke()
                 raise
+            if written is not None and written.entry is entry and not certain:
+                # Nothing would change, as far as the cache knows.
+                newest, certain = await self._reader.fresh(resource, key), True
+                if newest is None or newest.revision != entry.revision:
+                    attributes.revoke()
+                    entry = newest
+                    continue
             if written is not None:
                 return written
             attributes.revoke()
@@ -312,7 +320,9 @@ class Writer:
         if hook:
             await self._settle(hook, None if finished else new, old)
         await self._in_force(resource, outcome.revision)
-        return Written(resource.entry(key, raw, outcome.revision), deleted=finished), None
+        # An object that is gone now keeps the version that it had.
+        revision = entry.revision if finished else outcome.revision
+        return Written(resource.entry(key, raw, revision), deleted=finished), None
 
     async def remove(self, resource: Resource, key: str, entry: Entry) -> tuple[Written | None, Entry | None]:
         """Deletes the object if it is still as ``entry`` says; else (None, what etcd holds)."""
@@ -368,10 +378,8 @@ def uid_conflict(resource: Resource, namespace: str, name: str, wanted: str, fou
 def check_identity(resource: Resource, obj: Any, namespace: str, name: str) -> None:
     """The object's name and namespace agree with the request's. Fills them in where they are empty."""
     meta = obj.metadata
-    if name and meta.name != name:
-        if not meta.name:
-            raise bad_request(f"the name of the object ({name} based on URL) was undeterminable: name must be provided")
-        raise bad_request(f"the name of the object ({meta.name}) does not match the name on the URL ({name})")
+    if name:
+        check_name(meta.name, name)
     if not resource.namespaced:
         # Kubernetes drops a namespace that a cluster-wide object cannot have.
         meta.ClearField("namespace")
@@ -384,6 +392,14 @@ def check_identity(resource: Resource, obj: Any, namespace: str, name: str) -> N
         )
     if resource.namespaced:
         meta.namespace = namespace
+
+
+def check_name(name: str, asked: str) -> None:
+    """Raises BadRequest unless an object's name is the one that the request is about."""
+    if not name:
+        raise bad_request(f"the name of the object ({asked} based on URL) was undeterminable: name must be provided")
+    if name != asked:
+        raise bad_request(f"the name of the object ({name}) does not match the name on the URL ({asked})")
 
 
 def generate_name(base: str) -> str:

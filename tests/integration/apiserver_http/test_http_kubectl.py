@@ -174,9 +174,8 @@ async def test_describe_shows_events(kubectl: Kubectl, apiserver: RunningApiserv
     event.reason, event.message, event.type = "Pulled", "the image is here", "Normal"
     await apiserver.client.resource(core.Event).create(event)
     assert "the image is here" in await kubectl("describe", "pod", name)
-    code, _, err = await kubectl.run("logs", name)
-    assert code == 1
-    assert "does not have a host assigned" in err
+    # A pod on no node has no log, and that is no failure.
+    assert await kubectl("logs", name) == ""
 
 
 async def test_replace_edit_set_and_rollout(kubectl: Kubectl, name: str) -> None:

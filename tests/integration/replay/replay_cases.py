@@ -153,11 +153,18 @@ def steps(session: Session, case: dict[str, Any]) -> list[str]:
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
         session.prepare([{"method": "POST", "path": "/api/v1/namespaces", "body": namespace, "code": 201}])
     found: list[str] = []
+    patience = 0.0
     for number, step in enumerate(case["steps"]):
         where = f"step {number}: "
         if "check" in step:
             found += [where + line for line in _settled(session, case, step["remaining"])]
-        elif "wait" not in step:  # what the recorder slept for is waited for by the next check
+        elif "wait" in step:
+            # What the recorder slept for is waited for.
+            patience = PATIENCE_SECONDS
+        else:
+            patience = patience if step["method"] == "GET" else 0.0
+            if patience:
+                eventually(lambda step=step: not session.step(step, "")[1], patience)  # type: ignore[misc]
             answer, lines = session.step(step, where)
             found += lines
             if step.get("token_decoded") and answer.code == 201:
@@ -189,7 +196,7 @@ COLLECTED = (
     "apis/batch/v1/namespaces/{}/jobs",
     "apis/golden.test/v1/namespaces/{}/gadgets",
 )
-STILL_SECONDS = 0.3
+STILL_SECONDS, PATIENCE_SECONDS = 0.3, 10.0
 
 
 def _settled(session: Session, case: dict[str, Any], remaining: list[dict[str, Any]]) -> list[str]:

@@ -111,7 +111,7 @@ def refused(recorded: Any, got: Any) -> list[str]:
 def _refusal(status: Any) -> tuple[Any, list[tuple[str, str]]]:
     content = status if isinstance(status, dict) else {}
     causes = (content.get("details") or {}).get("causes") or []
-    return content.get("reason"), sorted((c.get("field", ""), c.get("reason", "")) for c in causes)
+    return content.get("reason"), sorted({(c.get("field", ""), c.get("reason", "")) for c in causes})
 
 
 def judged(code: int, recorded: Any, got_code: int, got: Any) -> list[str]:

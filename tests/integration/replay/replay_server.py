@@ -107,6 +107,7 @@ class Server:
         ca = pki.make_ca("replay")
         authority, _ = ca.write(folder)
         pki.write_secret(folder / "sa.key", pki.make_signing_key())
+        (folder / "tokens.csv").write_text('tok,admin,admin,"system:masters"\n')
         self._admin = pki.issue(ca, "admin", ("system:masters",), (), server=False).write(folder, "admin")
         serving = pki.issue(ca, "kube-apiserver", (), ["127.0.0.1"]).write(folder, "server")
         self._authority = authority
@@ -125,7 +126,9 @@ class Server:
             f"--service-account-signing-key-file={folder / 'sa.key'}",
             f"--service-account-key-file={folder / 'sa.key'}",
             "--service-account-issuer=https://k",
+            f"--token-auth-file={folder / 'tokens.csv'}",
             "--authorization-mode=AlwaysAllow",
+            *([] if self._controllers else ["--disable-admission-plugins=ServiceAccount"]),
         )
         if self._controllers:
             client = folder / "manager.kubeconfig"

@@ -59,10 +59,10 @@ class Session:
         if not meta.get("uid") or content["kind"].endswith("List"):
             return
         parent, _, last = path.rpartition("/")
-        if method == "POST" and last not in OF_OBJECTS:
-            path = f"{path}/{meta['name']}"
-        elif method == "POST":
+        if last in OF_OBJECTS:
             path = parent
+        elif method == "POST":
+            path = f"{path}/{meta['name']}"
         self.seen[path] = (meta["uid"], meta.get("resourceVersion", ""))
 
     def step(self, step: dict[str, Any], where: str) -> tuple[Answer, list[str]]:

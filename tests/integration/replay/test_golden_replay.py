@@ -62,6 +62,8 @@ def run(server: Server, name: str, *, controllers: bool = False) -> dict[str, li
                 session.http.close()
             if name not in IN_ORDER:
                 server.put_back(mark)
+                # A list tells the present: once it is answered the server has seen what was put back.
+                session.http("GET", "/api/v1/namespaces")
     finally:
         session.http.close()
         server.put_back(before)

@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 
 from tillerman.api import times
 from tillerman.api.printers.ages import age
+from tillerman.api.printers.descriptions import describe
 from tillerman.api.scheme import SCHEME, Column, ResourceInfo
 
 Cell = str | int | bool
@@ -18,7 +19,7 @@ Printer = Callable[[Any, float], list[Cell]]
 
 # proto package -> modules of this package that hold its printers (each has PRINTERS: kind -> function)
 _MODULES: Final = {
-    "k8s.io.api.core.v1": ("pods", "core", "services"),
+    "k8s.io.api.core.v1": ("pods", "core", "services", "workloads"),
     "k8s.io.api.apps.v1": ("workloads",),
     "k8s.io.api.batch.v1": ("workloads",),
     "k8s.io.api.autoscaling.v1": ("autoscaling",),
@@ -32,11 +33,20 @@ _OTHERS: Final = ("policy", "storage")
 _NAME_AND_AGE: Final = (Column("Name", "string", False), Column("Age", "string", False))
 # Kinds whose columns the resource table does not list.
 _COLUMNS: Final = {
-    "MutatingWebhookConfiguration": ("Name", "Webhooks", "Age"),
-    "ValidatingWebhookConfiguration": ("Name", "Webhooks", "Age"),
-    "CSINode": ("Name", "Drivers", "Age"),
-    "VolumeAttachment": ("Name", "Attacher", "PV", "Node", "Attached", "Age"),
+    "MutatingWebhookConfiguration": {"Name": "string", "Webhooks": "integer", "Age": "string"},
+    "ValidatingWebhookConfiguration": {"Name": "string", "Webhooks": "integer", "Age": "string"},
+    "CSINode": {"Name": "string", "Drivers": "integer", "Age": "string"},
+    "VolumeAttachment": {
+        "Name": "string",
+        "Attacher": "string",
+        "PV": "string",
+        "Node": "string",
+        "Attached": "boolean",
+        "Age": "string",
+    },
+    "PodTemplate": {"Name": "string", "Containers": "string", "Images": "string", "Pod Labels": "string"},
 }
+_NAMES: Final = frozenset({("VolumeAttachment", "Attacher")})
 _found: dict[str, Printer] = {}
 
 
@@ -44,8 +54,22 @@ def columns_of(info: ResourceInfo) -> tuple[Column, ...]:
     """The columns of a resource's table, wide ones included."""
     if info.columns:
         return info.columns
-    names = _COLUMNS.get(info.kind)
-    return tuple(Column(name, "string", False) for name in names) if names else _NAME_AND_AGE
+    listed = _COLUMNS.get(info.kind)
+    return tuple(Column(name, kind, False) for name, kind in listed.items()) if listed else _NAME_AND_AGE
+
+
+def definitions(info: ResourceInfo) -> list[dict[str, Any]]:
+    """The columns as a Table's columnDefinitions."""
+    return [
+        {
+            "name": column.name,
+            "type": column.type,
+            "format": "name" if column.name == "Name" or (info.kind, column.name) in _NAMES else "",
+            "description": describe(info.kind, column.name),
+            "priority": 1 if column.wide else 0,
+        }
+        for column in columns_of(info)
+    ]
 
 
 def cells(obj: Message, now: float) -> list[Cell]:

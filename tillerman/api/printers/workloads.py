@@ -13,6 +13,12 @@ def _template(obj: Any) -> list[Any]:
     return [container_names(containers), container_images(containers)]
 
 
+def pod_template(obj: Any, now: float) -> list[Any]:
+    containers = obj.template.spec.containers
+    labels = label_text(obj.template.metadata.labels)
+    return [obj.metadata.name, container_names(containers), container_images(containers), labels]
+
+
 def deployment(obj: Any, now: float) -> list[Any]:
     status = obj.status
     return [
@@ -126,6 +132,7 @@ def cron_job(obj: Any, now: float) -> list[Any]:
 
 
 PRINTERS = {
+    "PodTemplate": pod_template,
     "Deployment": deployment,
     "ReplicaSet": replica_set,
     "StatefulSet": stateful_set,

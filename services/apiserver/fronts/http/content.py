@@ -31,6 +31,7 @@ _SCHEME_NAME = "k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30"
 # How much of a body that says nothing is quoted.
 _SHOWN = 30
 META = "meta.k8s.io/v1"
+SHAPE_VERSIONS = frozenset({"v1", "v1beta1"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,11 @@ class Accept:
     shape: str = ""
     version: str = ""
     group: str = ""
+
+    @property
+    def api_version(self) -> str:
+        """The version of ``shape``."""
+        return f"meta.k8s.io/{self.version}"
 
 
 @dataclass(slots=True)
@@ -66,13 +72,13 @@ def clauses(header: str) -> Iterable[Accept]:
 
 
 def accepted(header: str, *, shapes: Iterable[str] = (), protobuf: bool = True) -> Accept:
-    """The first clause that is served: ``shapes`` of meta.k8s.io/v1, or the object itself. Raises NotAcceptable."""
+    """The first clause that is served: one of ``shapes``, or the object itself. Raises NotAcceptable."""
     for clause in clauses(header):
         if clause.media_type == PROTOBUF and not protobuf:
             continue
         if not clause.shape:
             return clause
-        if clause.shape in shapes and clause.version == "v1" and clause.media_type == JSON:
+        if clause.shape in shapes and clause.version in SHAPE_VERSIONS and clause.media_type == JSON:
             return clause
     types = [JSON, YAML] + ([PROTOBUF] if protobuf else [])
     raise make(406, "NotAcceptable", f"only the following media types are accepted: {', '.join(types)}", details=False)
@@ -278,7 +284,7 @@ def one(answer: Entry | Written | Message, accept: Accept, code: int = 200) -> A
     if isinstance(answer, Written):
         answer = answer.entry
     if accept.shape == "PartialObjectMetadata" and isinstance(answer, Entry):
-        return Answer(orjson.dumps(partial(orjson.loads(answer.json))), code)
+        return Answer(orjson.dumps(partial(orjson.loads(answer.json), accept.api_version)), code)
     if accept.media_type == PROTOBUF and (raw := protobuf_of(answer)) is not None:
         return Answer(raw, code, PROTOBUF)
     return _text(json_of(answer), accept, code)
@@ -300,8 +306,8 @@ def _text(raw: bytes, accept: Accept, code: int = 200) -> Answer:
     return Answer(to_yaml(orjson.loads(raw)).encode(), code, YAML)
 
 
-def partial(content: dict[str, Any]) -> dict[str, Any]:
-    return {"apiVersion": META, "kind": "PartialObjectMetadata", "metadata": content.get("metadata", {})}
+def partial(content: dict[str, Any], api_version: str = META) -> dict[str, Any]:
+    return {"apiVersion": api_version, "kind": "PartialObjectMetadata", "metadata": content.get("metadata", {})}
 
 
 def many(
@@ -316,8 +322,13 @@ def many(
     """A list of a resource's objects in the form that was asked for."""
     meta = list_meta(revision, continue_token, remaining)
     if accept.shape == "PartialObjectMetadataList":
-        shape = {"kind": accept.shape, "apiVersion": META, "metadata": meta}
-        return pieced(entries, pieces.json_list(shape, "items", entries, _partial_json))
+        shape = {"kind": accept.shape, "apiVersion": accept.api_version, "metadata": meta}
+
+        def encode(entry: Entry) -> bytes:
+            made: bytes = orjson.dumps(partial(orjson.loads(entry.json), accept.api_version))
+            return made
+
+        return pieced(entries, pieces.json_list(shape, "items", entries, encode))
     if accept.media_type == PROTOBUF and info.list_message is not None:
         head = meta_v1_pb2.ListMeta(resourceVersion=str(revision) if revision else "")
         setattr(head, "continue", continue_token)
@@ -344,11 +355,6 @@ def pieced(entries: list[Entry], made: Iterator[bytes], media_type: str = JSON) 
 
 def _json(entry: Entry) -> bytes:
     return entry.json
-
-
-def _partial_json(entry: Entry) -> bytes:
-    made: bytes = orjson.dumps(partial(orjson.loads(entry.json)))
-    return made
 
 
 def list_meta(revision: int = 0, continue_token: str = "", remaining: int | None = None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from typing import Any
 
 import grpc
 
@@ -30,13 +31,18 @@ class Logs:
         self._kubelets = kubelets
 
     async def read(self, request: Request, user: User) -> AsyncGenerator[bytes, None]:
-        """The log's bytes. Raises StatusError."""
+        """The log's bytes. Raises StatusError, and NoLog for a pod that waits for a node."""
         target = request.target
         if request.method != "GET":
             raise method_not_supported("pods/log", request.method.lower())
         await self._registry.authorizer.authorize(Context(user), "get", target)
         wanted = log_request(request)
-        channel, node = await self._kubelets.channel_of(target.namespace, target.name)
+        pod = await self._kubelets.pod(target.namespace, target.name)
+        check_container(pod, wanted)
+        node = pod.spec.nodeName
+        if not node:
+            raise NoLog
+        channel = await self._kubelets.channel_to(node)
         call = channel.unary_stream("/tillerman.v1.Kubelet/Logs")(wanted.SerializeToString())
         try:
             while (raw := await call.read()) is not EOF:
@@ -45,6 +51,10 @@ class Logs:
             raise kubelet_failure(error, node) from error
         finally:
             call.cancel()
+
+
+class NoLog(Exception):
+    """There is nobody who could have one: the pod is on no node."""
 
 
 def log_request(request: Request) -> pods_pb2.LogsRequest:
@@ -83,6 +93,23 @@ def log_request(request: Request) -> pods_pb2.LogsRequest:
             raise bad_request(f"sinceTime: {error}") from error
         wanted.since_time.seconds, wanted.since_time.nanos = since.seconds, since.nanos
     return wanted
+
+
+def check_container(pod: Any, wanted: pods_pb2.LogsRequest) -> None:
+    """Fills in the only container of a pod. Raises BadRequest when the pod lacks the wanted one, or has several."""
+    spec = pod.spec
+    containers = [container.name for container in spec.containers]
+    init = [container.name for container in spec.initContainers]
+    if wanted.container:
+        known = {*containers, *init, *(container.name for container in spec.ephemeralContainers)}
+        if wanted.container not in known:
+            raise bad_request(f"container {wanted.container} is not valid for pod {wanted.pod}")
+        return
+    if len(containers) == 1:
+        wanted.container = containers[0]
+        return
+    detail = f"a container name must be specified for pod {wanted.pod}, choose one of: [{' '.join(containers)}]"
+    raise bad_request(detail + (f" or one of the init containers: [{' '.join(init)}]" if init else ""))
 
 
 def kubelet_failure(error: grpc.aio.AioRpcError, node: str) -> StatusError:

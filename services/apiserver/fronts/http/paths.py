@@ -18,10 +18,14 @@ TRUE, FALSE = frozenset({"1", "true", "t", "yes"}), frozenset({"", "0", "false",
 
 @dataclass(frozen=True, slots=True)
 class ResourcePath:
-    """A path below /api/<version> or /apis/<group>/<version>. ``rest``: what follows a proxy's port, and the like."""
+    """A path below /api/<version> or /apis/<group>/<version>. ``rest``: what follows a proxy's port, and the like.
+
+    ``watch``: it is one of the old paths of watches, /api/<version>/watch/…
+    """
 
     target: Target
     rest: str = ""
+    watch: bool = False
 
 
 def split(raw_path: str) -> list[str]:
@@ -37,11 +41,14 @@ def resource_path(segments: list[str]) -> ResourcePath:
         api_version, parts = f"{segments[1]}/{segments[2]}", segments[3:]
     else:
         raise no_such_path()
+    watch = parts[0] == "watch" and len(parts) > 1
+    if watch:
+        parts = parts[1:]
     namespace = ""
     if parts[0] == "namespaces" and len(parts) > 2 and not (len(parts) == 3 and parts[2] in OF_NAMESPACES):
         namespace, parts = parts[1], parts[2:]
     padded = [*parts, "", ""]
-    return ResourcePath(Target(api_version, padded[0], namespace, padded[1], padded[2]), "/".join(parts[3:]))
+    return ResourcePath(Target(api_version, padded[0], namespace, padded[1], padded[2]), "/".join(parts[3:]), watch)
 
 
 def flag(query: Mapping[str, str], name: str) -> bool:

@@ -11,6 +11,7 @@ import platform
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from services.apiserver.fronts.http import content
 from services.apiserver.fronts.http.channels import Channels
 from services.apiserver.fronts.http.content import Answer
 from services.apiserver.fronts.http.discovery import Discovery
-from services.apiserver.fronts.http.logs import Logs
+from services.apiserver.fronts.http.logs import Logs, NoLog
 from services.apiserver.fronts.http.metrics import LISTED, METRICS, Metrics
 from services.apiserver.fronts.http.openapi import OpenApi, legacy
 from services.apiserver.fronts.http.paths import resource_path, split
@@ -180,9 +181,12 @@ class HttpFront:
     # -- resources -------------------------------------------------------------------------------------------------
 
     async def _resource(self, request: web.BaseRequest, segments: list[str]) -> web.StreamResponse:
-        target = resource_path(segments).target
+        path = resource_path(segments)
+        target = path.target
         headers = request.headers
         query = {name: request.query[name] for name in request.query}
+        if path.watch:
+            target, query = watch_of(target, query)
         asked = Request(
             request.method,
             target,
@@ -232,6 +236,8 @@ class HttpFront:
                 user = await self._authenticate(request)
                 chunks = self._logs.read(asked, user)
                 first = await anext(chunks, b"")
+            except NoLog:
+                return _response(Answer(b"", 204))
             except Exception as error:
                 failure = self._failure(error)
                 outcome.code = failure.code
@@ -277,6 +283,15 @@ class HttpFront:
                         await response.write(error_line(content.refusal(failure)))
                     await response.write_eof()
             return response
+
+
+def watch_of(target: Target, query: dict[str, str]) -> tuple[Target, dict[str, str]]:
+    """What an old path of watches asks for, as it is asked for now."""
+    query = {**query, "watch": "true"}
+    if target.name:
+        fields = [query["fieldSelector"]] if query.get("fieldSelector") else []
+        query["fieldSelector"] = ",".join([*fields, f"metadata.name={target.name}"])
+    return replace(target, name=""), query
 
 
 def _is_resource(segments: list[str]) -> bool:

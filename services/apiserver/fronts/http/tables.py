@@ -14,7 +14,7 @@ from services.apiserver.crd.definition import CustomInfo
 from services.apiserver.fronts.http.content import META, Answer, partial, pieced
 from services.apiserver.fronts.http.pieces import json_list
 from tillerman.api import codec
-from tillerman.api.printers import cells, columns_of
+from tillerman.api.printers import cells, definitions
 from tillerman.api.printers.ages import age
 from tillerman.api.scheme import ResourceInfo
 from tillerman.api.status import StatusError, bad_request
@@ -24,16 +24,7 @@ def columns(info: ResourceInfo) -> list[dict[str, Any]]:
     """columnDefinitions."""
     if isinstance(info, CustomInfo):
         return custom_columns.definitions(info.printed)
-    return [
-        {
-            "name": column.name,
-            "type": column.type,
-            "format": "name" if column.name == "Name" else "",
-            "description": f"{column.name} of the {info.kind}.",
-            "priority": 1 if column.wide else 0,
-        }
-        for column in columns_of(info)
-    ]
+    return definitions(info)
 
 
 def check_include(include: str) -> str:
@@ -47,17 +38,19 @@ def unknown_include(include: str) -> StatusError:
     return bad_request(f'Invalid value: "{include}": includeObject must be None, Metadata or Object')
 
 
-def row(info: ResourceInfo, entry: Entry, include: str, now: float) -> dict[str, Any]:
+def row(info: ResourceInfo, entry: Entry, include: str, now: float, api_version: str = META) -> dict[str, Any]:
     found: list[Any]
     if isinstance(info, CustomInfo):
         found = custom_columns.cells(orjson.loads(entry.json), info.printed, now)
     else:
         found = cells(entry.message(), now)
     result: dict[str, Any] = {"cells": found}
+    if ended := conditions(info, entry):
+        result["conditions"] = ended
     if include == "Object":
         result["object"] = orjson.Fragment(entry.json)
     elif include == "Metadata":
-        result["object"] = partial(orjson.loads(entry.json))
+        result["object"] = partial(orjson.loads(entry.json), api_version)
     return result
 
 
@@ -90,30 +83,56 @@ def scale(obj: Any, include: str) -> bytes:
     return orjson.dumps({**content, "columnDefinitions": definitions, "rows": [one]})
 
 
+_COMPLETED = {"type": "Completed", "status": "True"}
+ENDED = {
+    "Succeeded": [{**_COMPLETED, "reason": "Succeeded", "message": "The pod has completed successfully."}],
+    "Failed": [{**_COMPLETED, "reason": "Failed", "message": "The pod failed."}],
+}
+
+
+def conditions(info: ResourceInfo, entry: Entry) -> list[dict[str, str]] | None:
+    """A row's conditions: which pods have ended, for those who don't show them."""
+    return ENDED.get(entry.message().status.phase) if info.kind == "Pod" and info.group == "" else None
+
+
 def table(
-    info: ResourceInfo, entries: list[Entry], include: str, meta: dict[str, Any], *, with_columns: bool = True
+    info: ResourceInfo,
+    entries: list[Entry],
+    include: str,
+    meta: dict[str, Any],
+    *,
+    with_columns: bool = True,
+    api_version: str = META,
 ) -> bytes:
-    """``with_columns`` False: as the later events of a watch have it."""
-    return b"".join(_pieces(info, entries, include, meta, with_columns=with_columns))
+    """``with_columns`` False: as the later events of a watch have it. ``api_version``: of the Table."""
+    return b"".join(_pieces(info, entries, include, meta, api_version, with_columns=with_columns))
 
 
-def listed(info: ResourceInfo, entries: list[Entry], include: str, meta: dict[str, Any]) -> Answer:
+def listed(
+    info: ResourceInfo, entries: list[Entry], include: str, meta: dict[str, Any], api_version: str = META
+) -> Answer:
     """A list's answer."""
-    return pieced(entries, _pieces(info, entries, include, meta))
+    return pieced(entries, _pieces(info, entries, include, meta, api_version))
 
 
 def _pieces(
-    info: ResourceInfo, entries: list[Entry], include: str, meta: dict[str, Any], *, with_columns: bool = True
+    info: ResourceInfo,
+    entries: list[Entry],
+    include: str,
+    meta: dict[str, Any],
+    api_version: str,
+    *,
+    with_columns: bool = True,
 ) -> Iterator[bytes]:
     now = time.time()
 
     def encode(entry: Entry) -> bytes:
-        made: bytes = orjson.dumps(row(info, entry, include, now))
+        made: bytes = orjson.dumps(row(info, entry, include, now, api_version))
         return made
 
     head = {
         "kind": "Table",
-        "apiVersion": META,
+        "apiVersion": api_version,
         "metadata": meta,
         "columnDefinitions": columns(info) if with_columns else None,
     }

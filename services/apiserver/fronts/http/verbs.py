@@ -16,11 +16,12 @@ from services.apiserver.fronts.http.paths import flag, number
 from services.apiserver.fronts.instrument import Instrument
 from services.apiserver.fronts.kinds import expected_kind
 from services.apiserver.registry.context import Context, User
-from services.apiserver.registry.reading import ListOptions, WatchOptions
+from services.apiserver.registry.reading import ListOptions, ListPage, WatchOptions
 from services.apiserver.registry.registry import Registry, Target
 from services.apiserver.registry.writing import Written
 from tillerman.api.scheme import ResourceInfo
 from tillerman.api.status import (
+    StatusError,
     forbidden_field,
     invalid,
     make,
@@ -108,7 +109,7 @@ class Verbs:
             allowed = ("GET", "PUT", "PATCH", "DELETE")
         else:
             allowed = ("GET", "POST", "DELETE") if target.namespace or not info.namespaced else ("GET",)
-        verb = _VERBS.get((method, not target.name), "")
+        verb = "watch" if request.watch else _VERBS.get((method, not target.name), "")
         if method not in allowed or (not target.subresource and verb not in info.verbs):
             raise make(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
 
@@ -133,27 +134,29 @@ class Verbs:
         if accept.shape == "Table":
             include = tables.check_include(request.query.get("includeObject", ""))
             meta = content.list_meta(entry.revision)
-            return Answer(tables.table(self._info(request.target), [entry], include, meta), code)
+            info = self._info(request.target)
+            return Answer(tables.table(info, [entry], include, meta, api_version=accept.api_version), code)
         return content.one(entry, accept, code)
 
     async def _list(self, request: Request, user: User) -> Answer:
         query = request.query
         accept = self._accepted(request, LIST_SHAPES)
         number(query, "timeoutSeconds")
-        options = ListOptions(
-            number(query, "limit") or 0,
-            query.get("continue", ""),
-            query.get("resourceVersion", ""),
-            query.get("resourceVersionMatch", ""),
-        )
         page = await self._registry.list(
-            request.target, Context(user), options, query.get("labelSelector", ""), query.get("fieldSelector", "")
+            request.target,
+            Context(user),
+            list_options(query),
+            query.get("labelSelector", ""),
+            query.get("fieldSelector", ""),
         )
+        return self._many(request, page, accept)
+
+    def _many(self, request: Request, page: ListPage, accept: Accept) -> Answer:
         info = self._info(request.target)
         if accept.shape == "Table":
-            include = tables.check_include(query.get("includeObject", ""))
+            include = tables.check_include(request.query.get("includeObject", ""))
             meta = content.list_meta(page.revision, page.continue_token, page.remaining)
-            return tables.listed(info, page.entries, include, meta)
+            return tables.listed(info, page.entries, include, meta, accept.api_version)
         return content.many(
             info,
             page.entries,
@@ -166,8 +169,9 @@ class Verbs:
     async def watch(self, request: Request, user: User) -> AsyncGenerator[bytes, None]:
         """Chunks of JSON lines; what is wrong with the request is raised before the first of them.
 
-        The first chunk is empty: the watch is accepted.
+        The first chunk is empty: the watch is accepted. It is, and ends with an ERROR event, when its past is gone.
         """
+        self._check_route(request)
         query = request.query
         accept = accepted(request.accept, shapes=("Table", "PartialObjectMetadata"), protobuf=False)
         seconds = number(query, "timeoutSeconds")
@@ -180,11 +184,16 @@ class Verbs:
         )
         _check_initial_events(query, options)
         target = request.target
-        batches = await self._registry.watch(
-            target, Context(user), options, query.get("labelSelector", ""), query.get("fieldSelector", "")
-        )
+        try:
+            batches = await self._registry.watch(
+                target, Context(user), options, query.get("labelSelector", ""), query.get("fieldSelector", "")
+            )
+        except StatusError as error:
+            if error.reason == "Expired":
+                yield b""
+            raise
         include = tables.check_include(query.get("includeObject", ""))
-        lines = EventLines(self._info(target), accept.shape, include)
+        lines = EventLines(self._info(target), accept, include)
         try:
             yield b""
             async for events in batches:
@@ -267,20 +276,22 @@ class Verbs:
         status = deleted.status(request.target.resource, request.target.group)
         if status is None:
             return _warned(self._one(request, deleted.entry, accept), context)
-        return content.one(status, Accept(accept.media_type))
+        return _warned(content.one(status, Accept(accept.media_type)), context)
 
     async def _deletecollection(self, request: Request, user: User) -> Answer:
         accept = self._accepted(request, LIST_SHAPES)
         query = request.query
         options = self._delete_options(request)
         context = Context(user, dry_run=list(options.dryRun) == ["All"], user_agent=request.user_agent)
-        entries = await self._registry.delete_collection(
-            request.target, options, context, query.get("labelSelector", ""), query.get("fieldSelector", "")
+        page = await self._registry.delete_collection(
+            request.target,
+            options,
+            context,
+            list_options(query),
+            query.get("labelSelector", ""),
+            query.get("fieldSelector", ""),
         )
-        info = self._info(request.target)
-        if accept.shape == "Table":
-            return tables.listed(info, entries, "Metadata", content.list_meta())
-        return content.many(info, entries, accept)
+        return _warned(self._many(request, page, accept), context)
 
     def _delete_options(self, request: Request) -> meta_v1_pb2.DeleteOptions:
         """The body's, or else the query's. Raises BadRequest, Invalid."""
@@ -303,9 +314,10 @@ class Verbs:
 class EventLines:
     """Watch events as JSON lines; a Table's columns come with its first event only."""
 
-    def __init__(self, info: ResourceInfo, shape: str, include: str) -> None:
+    def __init__(self, info: ResourceInfo, accept: Accept, include: str) -> None:
         self._info = info
-        self._shape = shape
+        self._shape = accept.shape
+        self._version = accept.api_version
         self._include = include
         self._first = True
 
@@ -320,18 +332,18 @@ class EventLines:
                 return self._bookmark(event)
             first, self._first = self._first, False
             meta = content.list_meta(entry.revision)
-            return tables.table(self._info, [entry], self._include, meta, with_columns=first)
+            return tables.table(self._info, [entry], self._include, meta, with_columns=first, api_version=self._version)
         if self._shape == "PartialObjectMetadata":
-            return orjson.dumps(content.partial(orjson.loads(entry.json)))
+            return orjson.dumps(content.partial(orjson.loads(entry.json), self._version))
         return entry.json
 
     def _bookmark(self, event: WatchEvent) -> bytes:
-        partial = content.partial(orjson.loads(event.entry.json))
+        partial = content.partial(orjson.loads(event.entry.json), self._version)
         empty = {"cells": [], "object": partial}
         meta = content.list_meta(event.entry.revision)
         table = {
             "kind": "Table",
-            "apiVersion": content.META,
+            "apiVersion": self._version,
             "metadata": meta,
             "columnDefinitions": None,
             "rows": [empty],
@@ -344,15 +356,37 @@ def error_line(answer: Answer) -> bytes:
     return b'{"type":"ERROR","object":' + answer.body + b"}\n"
 
 
+def list_options(query: Mapping[str, str]) -> ListOptions:
+    """The query's. Raises BadRequest, Invalid."""
+    if "sendInitialEvents" in query:
+        cause = forbidden_field("sendInitialEvents", "sendInitialEvents is forbidden for list")
+        raise invalid("ListOptions.meta.k8s.io", "", [cause])
+    return ListOptions(
+        number(query, "limit") or 0,
+        query.get("continue", ""),
+        query.get("resourceVersion", ""),
+        query.get("resourceVersionMatch", ""),
+    )
+
+
 def _check_initial_events(query: Mapping[str, str], options: WatchOptions) -> None:
-    given = "sendInitialEvents" in query
-    kind = "ListOptions.meta.k8s.io"
-    if given and options.resource_version_match != "NotOlderThan":
-        detail = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
-        raise invalid(kind, "", [forbidden_field("resourceVersionMatch", detail)])
-    if not given and options.resource_version_match:
-        detail = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
-        raise invalid(kind, "", [forbidden_field("resourceVersionMatch", detail)])
+    """Raises Invalid for options of a watch that do not go together."""
+    given, match = "sendInitialEvents" in query, options.resource_version_match
+    causes = []
+
+    def forbid(detail: str) -> None:
+        causes.append(forbidden_field("resourceVersionMatch", detail))
+
+    if given and match != "NotOlderThan":
+        forbid("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")
+    if match and not given:
+        forbid("resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided")
+    if match not in ("", "NotOlderThan"):
+        causes.append(not_supported("resourceVersionMatch", match, ("NotOlderThan",)))
+    if match and query.get("continue"):
+        forbid("resourceVersionMatch is forbidden when continue is provided")
+    if causes:
+        raise invalid("ListOptions.meta.k8s.io", "", causes)
 
 
 def check_dry_run(values: list[str], kind: str) -> None:
