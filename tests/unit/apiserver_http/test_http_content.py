@@ -61,7 +61,7 @@ def test_query_values() -> None:
             "application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
             Accept("application/json", "Table", "v1", "meta.k8s.io"),
         ),
-        ("application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json", Accept()),
+        ("application/json;as=Table;v=v1alpha1;g=meta.k8s.io,application/json", Accept()),
         ("application/vnd.kubernetes.protobuf, application/json", Accept("application/vnd.kubernetes.protobuf")),
         ("text/plain, application/yaml", Accept("application/yaml")),
     ],
