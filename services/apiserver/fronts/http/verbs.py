@@ -125,7 +125,7 @@ class Verbs:
     async def _get(self, request: Request, user: User) -> Answer:
         accept = self._accepted(request, ONE_SHAPES)
         found = await self._registry.get(request.target, Context(user), request.query.get("resourceVersion", ""))
-        if request.target.subresource == "scale" and accept.shape:
+        if request.target.subresource == "scale" and accept.shape == "Table":
             return Answer(tables.scale(found, tables.check_include(request.query.get("includeObject", ""))))
         return self._one(request, found, accept)
 
