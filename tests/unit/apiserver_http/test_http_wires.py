@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import pytest
+from aiohttp import WSMessage, WSMsgType
 
 from services.apiserver.fronts.http import spdy
-from services.apiserver.fronts.http.channel_wires import STATUS, STDIN, STDOUT, SpdyWire, decoded, request_of
+from services.apiserver.fronts.http.channel_wires import STATUS, STDIN, STDOUT, SpdyWire, decoded, frame_of, request_of
 from services.apiserver.fronts.http.upgrades import Connection
 from tillerman.pb.api import pods_pb2
 
@@ -31,9 +32,15 @@ def test_frames_from_the_caller(frame: bytes, request_: pods_pb2.ExecRequest | N
     assert request_of(frame) == request_
 
 
-@pytest.mark.parametrize(("text", "frame"), [("0aGk=", b"\0hi"), ("0", b"\0"), ("x", b""), ("", b""), ("0a", b"")])
-def test_base64_frames(text: str, frame: bytes) -> None:
+@pytest.mark.parametrize(("text", "frame"), [(b"0aGk=", b"\0hi"), (b"0", b"\0"), (b"x", b""), (b"", b""), (b"0a", b"")])
+def test_base64_frames(text: bytes, frame: bytes) -> None:
     assert decoded(text) == frame
+
+
+def test_text_messages_are_frames_too() -> None:
+    message = WSMessage(WSMsgType.TEXT, "\0words", None)
+    assert frame_of(message, base64_text=False) == b"\0words"
+    assert frame_of(WSMessage(WSMsgType.TEXT, "0d29yZHM=", None), base64_text=True) == b"\0words"
 
 
 class Pair:

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 import orjson
-from aiohttp import WSMsgType, web
+from aiohttp import WSMessage, WSMsgType, web
 
 from services.apiserver.fronts.http import spdy
 from services.apiserver.fronts.http.upgrades import CHUNK, Connection
@@ -43,7 +43,7 @@ class Wire(Protocol):
 
 
 class WebSocketWire:
-    """Binary messages whose first byte is the channel; text messages with a digit and base64 for base64.*."""
+    """Messages whose first byte is the channel; for base64.* text messages, a digit and base64."""
 
     def __init__(self, socket: web.WebSocketResponse) -> None:
         self._socket = socket
@@ -58,8 +58,8 @@ class WebSocketWire:
 
     async def requests(self) -> AsyncIterator[pods_pb2.ExecRequest]:
         async for message in self._socket:
-            frame = decoded(message.data) if message.type is WSMsgType.TEXT else message.data
-            if message.type in (WSMsgType.TEXT, WSMsgType.BINARY) and (request := request_of(frame)) is not None:
+            frame = frame_of(message, base64_text=self._text)
+            if (request := request_of(frame)) is not None:
                 yield request
 
     async def close(self) -> None:
@@ -67,10 +67,18 @@ class WebSocketWire:
             await self._socket.close()
 
 
-def decoded(text: str) -> bytes:
+def frame_of(message: WSMessage, *, base64_text: bool) -> bytes:
+    """The frame in a message, whatever opcode it came with; empty for what is none."""
+    if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
+        return b""
+    raw = message.data.encode() if message.type is WSMsgType.TEXT else message.data
+    return decoded(raw) if base64_text else raw
+
+
+def decoded(raw: bytes) -> bytes:
     """The frame of a base64 message; empty for what is none."""
     try:
-        return bytes((int(text[:1]),)) + base64.b64decode(text[1:])
+        return bytes((int(raw[:1]),)) + base64.b64decode(raw[1:])
     except (ValueError, binascii.Error):
         return b""
 

@@ -12,9 +12,9 @@ import contextlib
 from typing import Any
 
 import grpc
-from aiohttp import WSMsgType, web
+from aiohttp import web
 
-from services.apiserver.fronts.http.channel_wires import decoded
+from services.apiserver.fronts.http.channel_wires import frame_of
 from services.apiserver.fronts.pods import EOF
 from services.apiserver.registry.registry import Target
 from tillerman.api.status import bad_request
@@ -52,9 +52,7 @@ class PortChannels:
         ]
         try:
             async for message in self._socket:
-                if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
-                    continue
-                frame = decoded(message.data) if message.type is WSMsgType.TEXT else message.data
+                frame = frame_of(message, base64_text=self._text)
                 if len(frame) > 1 and frame[0] % 2 == 0 and frame[0] // 2 < len(self._ports):
                     await self._arrived[frame[0] // 2].put(frame[1:])
         finally:

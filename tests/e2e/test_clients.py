@@ -1,4 +1,7 @@
-"""A tour of kubectl over a cluster with Docker pods. The tours run side by side, each in a namespace of its own."""
+"""A tour of kubectl, and of Python clients, over a cluster with Docker pods.
+
+The tours run side by side, each in a namespace of its own.
+"""
 
 import os
 import shutil
@@ -9,7 +12,7 @@ from pathlib import Path
 import pytest
 from kubectl import Kubectl, Ledger
 from tiller import Cluster
-from tours import access, applying, changing, creating, nodes, reading, rollouts, streams
+from tours import access, applying, asynchronous, changing, creating, nodes, official, reading, rollouts, streams
 
 pytestmark = pytest.mark.docker
 TOURS: dict[str, Callable[[Kubectl], None]] = {
@@ -21,6 +24,8 @@ TOURS: dict[str, Callable[[Kubectl], None]] = {
     "reading": reading.tour,
     "applying": applying.tour,
     "access": access.tour,
+    "kubernetes": official.tour,
+    "kr8s": asynchronous.tour,
 }
 AT_ONCE = 4
 WANTED_COMMANDS = 200
