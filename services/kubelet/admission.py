@@ -75,7 +75,8 @@ def _holds(requirement: core.NodeSelectorRequirement, labels: Mapping[str, str])
 
 
 def _words(resource: str, requested: int, used: int, capacity: int) -> str:
-    return (
-        f"Pod was rejected: Node didn't have enough resource: {resource}, requested: {requested}, "
-        f"used: {used}, capacity: {capacity}"
-    )
+    return f"Pod was rejected: {shortage(resource, requested, used, capacity)}"
+
+
+def shortage(resource: str, requested: int, used: int, capacity: int) -> str:
+    return f"Node didn't have enough resource: {resource}, requested: {requested}, used: {used}, capacity: {capacity}"

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from services.kubelet.runtime.interface import ContainerState, Phase, SandboxState
+from tillerman.pb.k8s import core_v1_pb2 as core
 
 POD_INITIALIZING = "PodInitializing"
 CONTAINER_CREATING = "ContainerCreating"
@@ -37,6 +38,9 @@ class ContainerView:
     # What probes found out about the newest attempt; reset when a new one starts.
     started: bool = False
     ready: bool = False
+    # The resources that the newest attempt has: the spec's, but for a resize that is still to be done.
+    applied: core.ResourceRequirements | None = None
+    resize_trouble: Trouble | None = None
     # Why the newest attempt has to be killed: a failed liveness or startup probe, or a failed postStart hook.
     must_die: str = ""
 
@@ -70,6 +74,8 @@ class Observed:
     # Keys of the actions that are being carried out.
     inflight: set[str] = field(default_factory=set)
     rejection: Rejection | None = None
+    # Why the node cannot give the pod's containers the resources that they are to have now.
+    resize_refusal: Rejection | None = None
     # The pod is gone from the API server: only this node's leftovers remain.
     gone: bool = False
     # Everything of the pod has been removed from this node.

@@ -4,17 +4,20 @@ The worker runs actions side by side, each under its key; while a key is in flig
 plan is made anew after every change, so it only ever names the next steps.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from services.kubelet.backoff import next_backoff
 from services.kubelet.container_hash import container_hash
 from services.kubelet.observed import ContainerView, Observed
+from services.kubelet.pod_containers import ephemeral_containers, is_ephemeral, is_sidecar
+from services.kubelet.resizing import needs_restart, resize_pending
 from services.kubelet.runtime.interface import ContainerState, Phase, SandboxState
 from tillerman.pb.k8s import core_v1_pb2 as core
 
 # Kubernetes gives a container that is killed at least this long after SIGTERM.
 MIN_GRACE_SECONDS = 2
+# How often a resize that the node has no room for is looked at again.
+_RESIZE_AGAIN_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,17 @@ class StartContainer:
     @property
     def key(self) -> str:
         return f"container:{self.container}"
+
+
+@dataclass(frozen=True, slots=True)
+class ResizeContainer:
+    """Give a running container the resources that its spec asks for now."""
+
+    container: ContainerState
+
+    @property
+    def key(self) -> str:
+        return f"resize:{self.container.id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +127,7 @@ Action = (
     | MountVolumes
     | EnsureImage
     | StartContainer
+    | ResizeContainer
     | KillContainer
     | RemoveContainer
     | TearDown
@@ -139,34 +154,6 @@ def plan(pod: core.Pod, observed: Observed, now: float) -> Plan:
     result = _plan(pod, observed, now)
     result.actions = [action for action in result.actions if action.key not in observed.inflight]
     return result
-
-
-def is_sidecar(container: core.Container) -> bool:
-    return container.restartPolicy == "Always"
-
-
-def ephemeral_containers(pod: core.Pod) -> Iterator[core.Container]:
-    """As ordinary containers: theirs is a message of its own, whose fields have the same numbers."""
-    for ephemeral in pod.spec.ephemeralContainers:
-        yield core.Container.FromString(ephemeral.ephemeralContainerCommon.SerializeToString())
-
-
-def all_containers(pod: core.Pod) -> Iterator[core.Container]:
-    yield from pod.spec.initContainers
-    yield from pod.spec.containers
-    yield from ephemeral_containers(pod)
-
-
-def is_ephemeral(pod: core.Pod, name: str) -> bool:
-    return any(ephemeral.ephemeralContainerCommon.name == name for ephemeral in pod.spec.ephemeralContainers)
-
-
-def target_of(pod: core.Pod, name: str) -> str:
-    """The container whose processes an ephemeral container sees; empty for none."""
-    for ephemeral in pod.spec.ephemeralContainers:
-        if ephemeral.ephemeralContainerCommon.name == name:
-            return ephemeral.targetContainerName
-    return ""
 
 
 def grace_period(pod: core.Pod) -> float:
@@ -387,6 +374,8 @@ def _converge(pod: core.Pod, container: core.Container, observed: Observed, now:
         elif state.hash and state.hash != container_hash(container):
             message = f"Container {container.name} definition changed, will be restarted"
             result.actions.append(KillContainer(state, grace_period(pod), message))
+        elif resize_pending(container, view):
+            _resize(pod, container, view, state, observed, now, result)
         return
     attempt, backoff = 0, 0
     if state is not None:
@@ -405,6 +394,26 @@ def _converge(pod: core.Pod, container: core.Container, observed: Observed, now:
         return
     if _ensure_image(container, observed, now, result) and observed.volumes_ready:
         result.actions.append(StartContainer(container.name, attempt, backoff))
+
+
+def _resize(
+    pod: core.Pod,
+    container: core.Container,
+    view: ContainerView,
+    state: ContainerState,
+    observed: Observed,
+    now: float,
+    result: Plan,
+) -> None:
+    if observed.resize_refusal is not None:
+        result.wake(now + _RESIZE_AGAIN_SECONDS)
+    elif view.resize_trouble is not None and now < view.resize_trouble.retry_at:
+        result.wake(view.resize_trouble.retry_at)
+    elif view.applied is not None and needs_restart(container, view.applied):
+        message = f"Container {container.name} resize requires restart"
+        result.actions.append(KillContainer(state, grace_period(pod), message))
+    else:
+        result.actions.append(ResizeContainer(state))
 
 
 def _forget_old_attempts(observed: Observed, result: Plan) -> None:

@@ -14,7 +14,7 @@ import structlog
 from services.kubelet import metrics
 from services.kubelet.addresses import AddressesExhausted, AddressPool
 from services.kubelet.backoff import doubled
-from services.kubelet.container_spec import ConfigError, PodPaths, container_spec, pod_identity
+from services.kubelet.container_spec import ConfigError, PodPaths, container_spec, pod_identity, resources_of
 from services.kubelet.env import EnvError, EnvSources, build_env, referenced, service_variables
 from services.kubelet.images import ImageManager, ImageProblem, default_policy
 from services.kubelet.killing import ContainerKiller, until_done
@@ -26,14 +26,13 @@ from services.kubelet.plan import (
     MountVolumes,
     RemoveContainer,
     RemoveSandbox,
+    ResizeContainer,
     RunSandbox,
     StartContainer,
     TearDown,
-    all_containers,
     grace_period,
-    is_ephemeral,
-    target_of,
 )
+from services.kubelet.pod_containers import all_containers, is_ephemeral, target_of
 from services.kubelet.pod_files import ClusterDns, etc_hosts, hostname_of, resolv_conf
 from services.kubelet.references import References
 from services.kubelet.runtime.interface import (
@@ -243,6 +242,8 @@ class PodActions:
         view.trouble, view.must_die = None, ""
         view.started = view.ready = False
         view.attempts.insert(0, state)
+        view.applied, view.resize_trouble = core.ResourceRequirements(), None
+        view.applied.CopyFrom(container.resources)
         self.event("Normal", "Created", f"Created container: {container.name}", container.name)
         if state.phase is Phase.EXITED:
             metrics.STARTED_CONTAINERS_ERRORS.labels(kind, state.reason).inc()
@@ -256,6 +257,18 @@ class PodActions:
             observed.image_ids.pop(container.name, None)
         if container.lifecycle.HasField("postStart"):
             await self._post_start(container, state)
+
+    async def resize_container(self, action: ResizeContainer) -> None:
+        container, view = self._container(action.container.name), self._observed.view(action.container.name)
+        wanted = core.ResourceRequirements()
+        wanted.CopyFrom(container.resources)
+        resources = resources_of(self.pod, container, self._tools.node.memory)
+        try:
+            await self._tools.runtime.update_resources(action.container.id, resources)
+        except RuntimeFailure as error:
+            view.resize_trouble = self._trouble("Error", str(error), view.resize_trouble, first=2.0, limit=60.0)
+            return
+        view.applied, view.resize_trouble = wanted, None
 
     def _target_id(self, name: str) -> str:
         """The running container whose processes an ephemeral container sees. Raises ConfigError."""

@@ -15,6 +15,7 @@ from services.kubelet.admission import admit
 from services.kubelet.observed import Observed, Rejection
 from services.kubelet.pod_actions import Tools
 from services.kubelet.pod_worker import PodWorker
+from services.kubelet.resizing import refuse_resize
 from services.kubelet.runtime.interface import (
     ContainerState,
     EventKind,
@@ -142,7 +143,13 @@ class PodManager:
             # Nothing of it is left here.
             return
         worker = PodWorker(
-            pod, observed, tools=self._tools, statuses=self._statuses, client=self._client, admit=self._admit
+            pod,
+            observed,
+            tools=self._tools,
+            statuses=self._statuses,
+            client=self._client,
+            admit=self._admit,
+            refuse_resize=self._refuse_resize,
         )
         self.workers[uid] = worker
         metrics.DESIRED_PODS.set(len(self.workers))
@@ -198,18 +205,24 @@ class PodManager:
         if worker is not None:
             worker.gone()
 
-    def _admit(self, pod: core.Pod) -> Rejection | None:
-        active = [
+    def _others(self, pod: core.Pod) -> list[core.Pod]:
+        """The other pods of the node that have not ended."""
+        return [
             worker.pod
             for uid, worker in self.workers.items()
             if uid != pod.metadata.uid
             and worker.observed.rejection is None
             and worker.pod.status.phase not in ("Succeeded", "Failed")
         ]
+
+    def _refuse_resize(self, pod: core.Pod) -> Rejection | None:
+        return refuse_resize(pod, others=self._others(pod), allocatable=self._tools.node.allocatable)
+
+    def _admit(self, pod: core.Pod) -> Rejection | None:
         node = self._tools.node
         return admit(
             pod,
-            active=active,
+            active=self._others(pod),
             allocatable=node.allocatable,
             node_labels=self._node_labels(),
             node_name=node.name,

@@ -4,14 +4,24 @@ from collections.abc import Iterable
 
 from services.kubelet.backoff import next_backoff
 from services.kubelet.observed import CONTAINER_CREATING, CRASH_LOOP, POD_INITIALIZING, ContainerView, Observed
-from services.kubelet.plan import ephemeral_containers, is_ephemeral, is_sidecar, pod_is_over, should_restart
+from services.kubelet.plan import pod_is_over, should_restart
+from services.kubelet.pod_containers import all_containers, ephemeral_containers, is_ephemeral, is_sidecar
+from services.kubelet.resizing import resize_pending
 from services.kubelet.runtime.interface import ContainerState, Phase
 from tillerman.api.pods import qos_class
 from tillerman.api.times import from_seconds
 from tillerman.pb.k8s import core_v1_pb2 as core
 
 # Condition types that are the kubelet's to say; others are carried over as they are.
-OWN_CONDITIONS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
+OWN_CONDITIONS = (
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    "PodScheduled",
+    "PodResizePending",
+    "PodResizeInProgress",
+)
 
 
 def pod_status(
@@ -90,6 +100,10 @@ def _container_status(
     previous: ContainerState | None = view.attempts[1] if len(view.attempts) > 1 else None
     if state is not None and state.phase is Phase.RUNNING:
         status.state.running.startedAt.CopyFrom(from_seconds(int(state.started_at)))
+        if view.applied is not None:
+            status.resources.CopyFrom(view.applied)
+            for name, amount in view.applied.requests.items():
+                status.allocatedResources[name].CopyFrom(amount)
         if not ephemeral:
             status.started = view.started
             status.ready = (view.ready and view.started) if not init or sidecar else False
@@ -208,8 +222,23 @@ def _conditions(pod: core.Pod, observed: Observed, status: core.PodStatus, old: 
             said.append(("Ready", True, "", ""))
         said.append(("ContainersReady", ready, "" if ready else "ContainersNotReady", "" if ready else words))
     said.append(("PodScheduled", True, "", ""))
+    said += _resizing(pod, observed)
     status.conditions.extend(_merged(old.conditions, said, now))
     status.conditions.extend(c for c in pod.status.conditions if c.type not in OWN_CONDITIONS)
+
+
+def _resizing(pod: core.Pod, observed: Observed) -> list[tuple[str, bool, str, str]]:
+    """Conditions that only a pod has whose containers are to get other resources."""
+    pending = [c for c in all_containers(pod) if resize_pending(c, observed.view(c.name))]
+    if not pending:
+        return []
+    refusal = observed.resize_refusal
+    if refusal is not None:
+        return [("PodResizePending", True, refusal.reason, refusal.message)]
+    troubles = [trouble for c in pending if (trouble := observed.view(c.name).resize_trouble) is not None]
+    return [
+        ("PodResizeInProgress", True, troubles[0].reason if troubles else "", "; ".join(t.message for t in troubles))
+    ]
 
 
 def _merged(

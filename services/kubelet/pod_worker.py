@@ -24,19 +24,21 @@ from services.kubelet.plan import (
     Plan,
     RemoveContainer,
     RemoveSandbox,
+    ResizeContainer,
     RunSandbox,
     StartContainer,
     TearDown,
-    all_containers,
     deadline,
     plan,
     pod_is_over,
     should_restart,
 )
 from services.kubelet.pod_actions import PodActions, Tools
+from services.kubelet.pod_containers import all_containers
 from services.kubelet.pod_status import pod_status
 from services.kubelet.probe_actions import ProbeOutcome, run_probe
 from services.kubelet.prober import ContainerProber
+from services.kubelet.resizing import resize_pending
 from services.kubelet.runtime.interface import ContainerState, EventKind, Phase, RuntimeEvent
 from services.kubelet.status_manager import StatusManager
 from tillerman.api.status import StatusError, is_conflict, is_not_found
@@ -58,6 +60,7 @@ class PodWorker:
         statuses: StatusManager,
         client: Client,
         admit: Callable[[core.Pod], Rejection | None],
+        refuse_resize: Callable[[core.Pod], Rejection | None],
     ) -> None:
         self.pod = pod
         self.observed = observed
@@ -67,6 +70,7 @@ class PodWorker:
         self._statuses = statuses
         self._client = client
         self._admit = admit
+        self._refuse_resize = refuse_resize
         self._actions = PodActions(observed, tools, pod=lambda: self.pod, changed=self.wake)
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -169,6 +173,7 @@ class PodWorker:
             observed.started_at = float(self.pod.status.startTime.seconds)
         else:
             observed.started_at = clock.time()
+        self._adopt_resources()
         if self.pod.status.phase == "Failed" and not self._admitted:
             # Rejected, or evicted, by an earlier kubelet.
             observed.rejection = Rejection(self.pod.status.reason, self.pod.status.message)
@@ -182,6 +187,7 @@ class PodWorker:
         observed, now = self.observed, self._tools.clock.time()
         observed.network_ready = self._tools.node.addresses is not None or self.pod.spec.hostNetwork
         self._check_deadline(now)
+        self._check_resize()
         self._start_probers(now)
         planned = plan(self.pod, observed, now)
         self.activity = planned.activity
@@ -193,6 +199,23 @@ class PodWorker:
             self._start(action)
         self._schedule(planned, now)
         return False
+
+    def _check_resize(self) -> None:
+        """Whether the node has room for what running containers are to have now."""
+        observed = self.observed
+        pending = any(resize_pending(c, observed.view(c.name)) for c in all_containers(self.pod))
+        observed.resize_refusal = self._refuse_resize(self.pod) if pending else None
+
+    def _adopt_resources(self) -> None:
+        """What containers that an earlier kubelet started have: as it said, or else as they are to have."""
+        for container in all_containers(self.pod):
+            view = self.observed.view(container.name)
+            if view.latest is None or not view.running:
+                continue
+            known = self._known_status(view.latest)
+            said = known.resources if known is not None and known.HasField("resources") else container.resources
+            view.applied = core.ResourceRequirements()
+            view.applied.CopyFrom(said)
 
     def _check_deadline(self, now: float) -> None:
         end = deadline(self.pod, self.observed)
@@ -293,6 +316,8 @@ class PodWorker:
                 await actions.ensure_image(action)
             case StartContainer():
                 await actions.start_container(action)
+            case ResizeContainer():
+                await actions.resize_container(action)
             case KillContainer():
                 await self._stop_prober(action.container.name)
                 await actions.kill_container(action)

@@ -14,7 +14,7 @@ import grpc.aio
 import structlog
 
 from services.kubelet.metrics import HTTP_STREAMS
-from services.kubelet.plan import all_containers
+from services.kubelet.pod_containers import all_containers
 from services.kubelet.pod_manager import PodManager
 from services.kubelet.pod_worker import PodWorker
 from services.kubelet.runtime.interface import (

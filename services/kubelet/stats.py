@@ -13,7 +13,7 @@ import structlog
 from services.kubelet.machine import Machine, free_memory, node_cpu_nanoseconds
 from services.kubelet.metrics import CONTAINER_CPU, CONTAINER_MEMORY
 from services.kubelet.observed import Observed
-from services.kubelet.plan import all_containers
+from services.kubelet.pod_containers import all_containers
 from services.kubelet.runtime.interface import Runtime, RuntimeFailure, Usage
 from tillerman.client.clock import Clock
 from tillerman.pb.k8s import core_v1_pb2 as core

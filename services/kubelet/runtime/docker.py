@@ -25,6 +25,7 @@ from services.kubelet.runtime.docker_spec import (
     container_name,
     container_of_inspect,
     container_of_spec,
+    resource_limits,
     sandbox_body,
     sandbox_name,
     sandbox_of_summary,
@@ -41,6 +42,7 @@ from services.kubelet.runtime.interface import (
     NotFoundFailure,
     Phase,
     RegistryAuth,
+    Resources,
     RuntimeEvent,
     RuntimeFailure,
     RuntimeInfo,
@@ -239,6 +241,21 @@ class DockerRuntime:
             # Somebody else is removing it right now.
             if "already in progress" not in str(error):
                 raise
+
+    async def update_resources(self, container_id: str, resources: Resources) -> None:
+        limits = resource_limits(resources)
+
+        def update(client: Any) -> None:
+            client.update_container(
+                container_id,
+                cpu_shares=limits["CpuShares"],
+                cpu_period=limits.get("CpuPeriod"),
+                cpu_quota=limits.get("CpuQuota"),
+                mem_limit=limits.get("Memory"),
+                memswap_limit=limits.get("MemorySwap"),
+            )
+
+        await self._engine.call("update_container", update)
 
     async def signal_container(self, container_id: str, signal: str) -> None:
         def kill(client: Any) -> None:

@@ -11,6 +11,7 @@ from services.kubelet.runtime.interface import (
     ContainerState,
     Phase,
     PodIdentity,
+    Resources,
     SandboxSpec,
     SandboxState,
 )
@@ -63,6 +64,17 @@ def sandbox_body(spec: SandboxSpec, *, image: str, network: str, labels: Mapping
     return body
 
 
+def resource_limits(resources: Resources) -> dict[str, int]:
+    """As a container's HostConfig and POST /containers/<id>/update have them."""
+    limits = {"CpuShares": max(2, resources.cpu_request * 1024 // 1000)}
+    if resources.cpu_limit:
+        # The least the kernel takes is 1 ms of each 100 ms.
+        limits |= {"CpuPeriod": 100_000, "CpuQuota": max(1000, resources.cpu_limit * 100)}
+    if resources.memory_limit:
+        limits |= {"Memory": resources.memory_limit, "MemorySwap": resources.memory_limit}
+    return limits
+
+
 def container_body(spec: ContainerSpec, *, sandbox_id: str, labels: Mapping[str, str]) -> dict[str, Any]:
     """Body of POST /containers/create."""
     shared = f"container:{sandbox_id}"
@@ -71,7 +83,7 @@ def container_body(spec: ContainerSpec, *, sandbox_id: str, labels: Mapping[str,
         "NetworkMode": shared,
         "IpcMode": "host" if spec.host_ipc else shared,
         "LogConfig": _LOG_CONFIG,
-        "CpuShares": max(2, resources.cpu_request * 1024 // 1000),
+        **resource_limits(resources),
         "Mounts": [
             {
                 "Type": "bind",
@@ -94,11 +106,6 @@ def container_body(spec: ContainerSpec, *, sandbox_id: str, labels: Mapping[str,
         host["PidMode"] = shared
     elif spec.target_id:
         host["PidMode"] = f"container:{spec.target_id}"
-    if resources.cpu_limit:
-        # The least the kernel takes is 1 ms of each 100 ms.
-        host["CpuPeriod"], host["CpuQuota"] = 100_000, max(1000, resources.cpu_limit * 100)
-    if resources.memory_limit:
-        host["Memory"] = host["MemorySwap"] = resources.memory_limit
     if resources.oom_score_adj:
         host["OomScoreAdj"] = resources.oom_score_adj
     if spec.devices:

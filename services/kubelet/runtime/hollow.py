@@ -18,6 +18,7 @@ from services.kubelet.runtime.interface import (
     NotFoundFailure,
     Phase,
     RegistryAuth,
+    Resources,
     RuntimeEvent,
     RuntimeFailure,
     RuntimeInfo,
@@ -127,6 +128,9 @@ class HollowRuntime:
         state = self.sandboxes[sandbox_id]
         self.sandboxes[sandbox_id] = replace(state, running=False)
         self._events.put_nowait(RuntimeEvent(EventKind.SANDBOX_EXITED, state.pod.uid, sandbox_id))
+
+    async def update_resources(self, container_id: str, resources: Resources) -> None:
+        self._count("update_resources")
 
     async def signal_container(self, container_id: str, signal: str) -> None:
         self._count("signal_container")

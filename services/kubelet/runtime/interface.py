@@ -317,6 +317,10 @@ class Runtime(Protocol):
         ContainerCannotRun (or StartError) and exit code 127 or 128."""
         ...
 
+    async def update_resources(self, container_id: str, resources: Resources) -> None:
+        """Gives a running container other limits, without a restart."""
+        ...
+
     async def signal_container(self, container_id: str, signal: str) -> None:
         """signal: "" is the container's own stop signal. Nothing happens when it does not run."""
         ...

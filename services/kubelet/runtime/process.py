@@ -7,7 +7,9 @@ kubelet; the kubelet hears of a shim's end through a pidfd. Everything that a ne
 """
 
 import asyncio
+import contextlib
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -28,6 +30,7 @@ from services.kubelet.runtime.interface import (
     NotFoundFailure,
     Phase,
     RegistryAuth,
+    Resources,
     RuntimeEvent,
     RuntimeFailure,
     RuntimeInfo,
@@ -40,7 +43,7 @@ from services.kubelet.runtime.process_images import ProcessImage, ProcessImages
 from services.kubelet.runtime.process_logs import read_logs
 from services.kubelet.runtime.process_session import AttachSession, ExecSession
 from services.kubelet.runtime.process_stats import session_usage
-from services.kubelet.runtime.process_tree import end_tree
+from services.kubelet.runtime.process_tree import end_tree, session_members
 from tillerman.client.clock import Clock
 
 _CAVEATS = (
@@ -288,6 +291,21 @@ class ProcessRuntime:
         if running is None or not files.is_alive(int(running["pid"]), int(running["start"])):
             return None
         return int(running["pid"])
+
+    async def update_resources(self, container_id: str, resources: Resources) -> None:
+        """The memory limit, as limits of each process; one that is taken away stays for what runs already."""
+        pid = self._pid(container_id)
+        if pid is None:
+            return
+        path = self._folder(container_id) / "spec.json"
+        files.write_json(path, {**(files.read_json(path) or {}), "memory_limit": resources.memory_limit})
+        limit = resources.memory_limit
+        try:
+            for member in session_members(pid) if limit else ():
+                with contextlib.suppress(ProcessLookupError):
+                    resource.prlimit(member, resource.RLIMIT_DATA, (limit, limit))
+        except PermissionError as error:
+            raise RuntimeFailure(f"the memory limit cannot be raised without root: {error}") from error
 
     async def signal_container(self, container_id: str, signal_name: str) -> None:
         pid = self._pid(container_id)

@@ -14,6 +14,7 @@ from services.kubelet.plan import (
     MountVolumes,
     RemoveContainer,
     RemoveSandbox,
+    ResizeContainer,
     RunSandbox,
     StartContainer,
     TearDown,
@@ -21,6 +22,7 @@ from services.kubelet.plan import (
     plan,
 )
 from services.kubelet.pod_status import pod_status
+from services.kubelet.resizing import refuse_resize
 from services.kubelet.runtime.interface import ContainerState, Phase, PodIdentity, SandboxState
 from tillerman.pb.k8s import core_v1_pb2 as core
 
@@ -121,6 +123,70 @@ def test_init_containers_run_one_after_another() -> None:
     assert plan(spec, ready(done), NOW).actions == [StartContainer("init2", 0, 0)]
     both = ready(done, container("init2", Phase.EXITED))
     assert plan(spec, both, NOW).actions == [StartContainer("web", 0, 0)]
+
+
+def resized(cpu: str = "200m", memory: str = "64Mi", restart: str = "") -> tuple[core.Pod, Observed]:
+    """A pod whose container runs with 100m and 64Mi, and is to have others now."""
+    spec = pod("web")
+    spec.spec.containers[0].resources.limits["cpu"].string = cpu
+    spec.spec.containers[0].resources.limits["memory"].string = memory
+    if restart:
+        spec.spec.containers[0].resizePolicy.add(resourceName=restart, restartPolicy="RestartContainer")
+    observed = ready(container("web"))
+    applied = observed.view("web").applied = core.ResourceRequirements()
+    applied.limits["cpu"].string, applied.limits["memory"].string = "100m", "64Mi"
+    return spec, observed
+
+
+def resize_conditions(spec: core.Pod, observed: Observed) -> dict[str, str]:
+    status = pod_status(spec, observed, NOW, previous=core.PodStatus(), runtime_name="docker", host_ip="")
+    return {c.type: c.reason for c in status.conditions if c.type.startswith("PodResize")}
+
+
+def test_a_resize_is_done_in_place() -> None:
+    spec, observed = resized()
+    assert plan(spec, observed, NOW).actions == [ResizeContainer(container("web"))]
+    assert resize_conditions(spec, observed) == {"PodResizeInProgress": ""}
+    observed.view("web").applied = spec.spec.containers[0].resources
+    assert plan(spec, observed, NOW).actions == [] and resize_conditions(spec, observed) == {}
+
+
+def test_a_resize_that_wants_a_restart_gets_one() -> None:
+    spec, observed = resized(memory="96Mi", restart="memory")
+    (kill,) = plan(spec, observed, NOW).actions
+    assert isinstance(kill, KillContainer) and kill.message == "Container web resize requires restart"
+    spec, observed = resized(restart="memory")
+    assert plan(spec, observed, NOW).actions == [ResizeContainer(container("web"))]
+
+
+def test_a_resize_without_room_waits_and_says_so() -> None:
+    spec, observed = resized()
+    observed.resize_refusal = Rejection("Deferred", "no room")
+    planned = plan(spec, observed, NOW)
+    assert planned.actions == [] and planned.wake_at == NOW + 10
+    assert resize_conditions(spec, observed) == {"PodResizePending": "Deferred"}
+
+
+def test_a_resize_that_failed_is_tried_again() -> None:
+    spec, observed = resized()
+    observed.view("web").resize_trouble = Trouble("Error", "too little", NOW + 2)
+    planned = plan(spec, observed, NOW)
+    assert planned.actions == [] and planned.wake_at == NOW + 2
+    assert resize_conditions(spec, observed) == {"PodResizeInProgress": "Error"}
+    assert plan(spec, observed, NOW + 2).actions == [ResizeContainer(container("web"))]
+
+
+def test_who_has_no_room_for_a_resize() -> None:
+    spec, _ = resized()
+    other, _ = resized()
+    spec.spec.containers[0].resources.requests["cpu"].string = "1500m"
+    other.spec.containers[0].resources.requests["cpu"].string = "800m"
+    room = {"cpu": 2000, "memory": 1 << 30}
+    assert refuse_resize(spec, others=[], allocatable=room) is None
+    deferred = refuse_resize(spec, others=[other], allocatable=room)
+    assert deferred is not None and (deferred.reason, "used: 800" in deferred.message) == ("Deferred", True)
+    never = refuse_resize(spec, others=[], allocatable=room | {"cpu": 1000})
+    assert never is not None and never.reason == "Infeasible"
 
 
 def with_debugger(spec: core.Pod, target: str = "") -> core.Pod:
