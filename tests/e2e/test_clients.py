@@ -12,15 +12,32 @@ from pathlib import Path
 import pytest
 from kubectl import Kubectl, Ledger
 from tiller import Cluster
-from tours import access, applying, asynchronous, changing, creating, nodes, official, reading, rollouts, streams
+from tours import (
+    access,
+    applying,
+    asynchronous,
+    changing,
+    creating,
+    debugging,
+    nodes,
+    official,
+    reading,
+    rollouts,
+    streams,
+)
 
-pytestmark = pytest.mark.docker
+pytestmark = [
+    pytest.mark.docker,
+    # The official client leaves its connections to the garbage collector.
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 TOURS: dict[str, Callable[[Kubectl], None]] = {
     "streams": streams.tour,
     "rollouts": rollouts.tour,
     "creating": creating.tour,
     "changing": changing.tour,
     "nodes": nodes.tour,
+    "debugging": debugging.tour,
     "reading": reading.tour,
     "applying": applying.tour,
     "access": access.tour,

@@ -103,12 +103,12 @@ async def _pod(api: Any, k: Kubectl) -> None:
     pod = await Pod({"metadata": {"name": "served", "namespace": k.namespace}, "spec": spec}, api=api)
     await pod.create()
     await pod.wait("condition=Ready", timeout=60)
-    assert [line async for line in pod.logs()] == ["line 1", "line 2", "line 3"]
     done = await pod.exec(["sh", "-c", "echo out; echo err >&2; exit 7"], check=False)
     assert (done.stdout, done.stderr, done.returncode) == (b"out\n", b"err\n", 7)
     async with pod.portforward(8080) as port, httpx.AsyncClient(timeout=20) as client:
         assert (await client.get(f"http://127.0.0.1:{port}/missing")).status_code == 404
         whole = await client.get(f"http://127.0.0.1:{port}/busybox")
         assert whole.status_code == 200 and whole.content.startswith(b"\x7fELF")
+    assert [line async for line in pod.logs()] == ["line 1", "line 2", "line 3"]
     await pod.delete(grace_period=0)
     await pod.wait("delete", timeout=30)
