@@ -269,8 +269,6 @@ class CustomResource(Resource):
         if wrong := self._type_meta(new):
             return wrong
         causes = metadata.validate_update(new.metadata, old.metadata, self._rules, plain_finalizers=True)
-        if not new.metadata.resourceVersion:
-            causes.append(metadata.resource_version_needed())
         return causes + self._validate_content(new, old, subresource)
 
     def _type_meta(self, obj: CustomObject) -> list[Cause]:
@@ -298,6 +296,9 @@ class CustomResource(Resource):
 
     def allows_unconditional_update(self, obj: CustomObject) -> bool:
         return False
+
+    def demands_version(self, obj: CustomObject) -> bool:
+        return True
 
     def allows_create_on_update(self, obj: CustomObject) -> bool:
         return False

@@ -190,5 +190,8 @@ class Resource:
     def allows_unconditional_update(self, obj: Any) -> bool:
         return strategy.allows_unconditional_update(obj)
 
+    def demands_version(self, obj: Any) -> bool:
+        return strategy.demands_version(obj)
+
     def allows_create_on_update(self, obj: Any) -> bool:
         return strategy.allows_create_on_update(obj)

@@ -269,7 +269,7 @@ class Writer:
         if subresource in OWN_RULES:
             new = restrict(subresource, new, old, resource.copy(old))
         meta = new.metadata
-        if not meta.resourceVersion and not resource.allows_unconditional_update(new):
+        if not meta.resourceVersion and resource.demands_version(new):
             # Kubernetes names the resource here where other refusals name the kind.
             raise invalid(resource.name, name, [resource_version_needed()], resource.group)
         if meta.resourceVersion and meta.resourceVersion != old.metadata.resourceVersion:

@@ -219,7 +219,7 @@ def _service_path(path: str, text: str) -> list[Cause]:
     return causes
 
 
-_RULES = Kind(namespaced=False, generation=True, validate=_validate)
+_RULES = Kind(namespaced=False, generation=True, unconditional_update=False, validate=_validate)
 KINDS = {
     admissionregistration.ValidatingWebhookConfiguration: _RULES,
     admissionregistration.MutatingWebhookConfiguration: _RULES,

@@ -189,5 +189,5 @@ def _validate_status(new: Any, old: Any) -> list[Cause]:
     return causes
 
 
-_RULES = Kind(name=path_segment, status=True, validate=_validate, validate_status=_validate_status)
+_RULES = Kind(status=True, validate=_validate, validate_status=_validate_status)
 KINDS = {autoscaling.HorizontalPodAutoscaler: _RULES, autoscaling_v1.HorizontalPodAutoscaler: _RULES}

@@ -8,6 +8,7 @@ from google.protobuf.message import Message
 
 from services.apiserver.strategy import defaulting, metadata
 from services.apiserver.strategy.alike import Content, Remembered, content_of
+from services.apiserver.strategy.causes import invalid
 from services.apiserver.strategy.equality import semantically_equal
 from services.apiserver.strategy.kind import Kind
 from services.apiserver.strategy.kinds import KINDS
@@ -42,6 +43,12 @@ def default(obj: Message) -> None:
 def allows_unconditional_update(obj: Message) -> bool:
     """Whether an update without a resourceVersion overwrites what is stored."""
     return kind_rules(obj).unconditional_update
+
+
+def demands_version(obj: Message) -> bool:
+    """Whether an update without a resourceVersion is refused before anything else of it is looked at."""
+    rules = kind_rules(obj)
+    return not rules.unconditional_update and not rules.version_among_causes
 
 
 def allows_create_on_update(obj: Message) -> bool:
@@ -110,6 +117,8 @@ def validate_update(new: Any, old: Any, subresource: str = "") -> list[Cause]:
     """What is wrong with replacing `old` by `new` through the object itself ("") or one of its subresources."""
     rules = kind_rules(new)
     causes = metadata.validate_update(new.metadata, old.metadata, rules)
+    if rules.version_among_causes and not new.metadata.resourceVersion:
+        causes.append(invalid("metadata.resourceVersion", "", "must be specified for an update"))
     if subresource == "status":
         return [*causes, *rules.validate_status(new, old)]
     if rules.validate_on_update:

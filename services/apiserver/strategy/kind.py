@@ -35,6 +35,8 @@ class Kind:
     generation: bool = False
     # An update without a resourceVersion overwrites; otherwise it is refused.
     unconditional_update: bool = True
+    # The missing resourceVersion is told among the rules' own causes, not alone.
+    version_among_causes: bool = False
     # PUT of an object that does not exist creates it.
     create_on_update: bool = False
     create: Prepare = _nothing

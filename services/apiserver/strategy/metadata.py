@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from services.apiserver.strategy.causes import (
+    IMMUTABLE,
     Cause,
     forbidden,
     immutable,
@@ -61,7 +63,11 @@ def validate_update(
         causes += immutable(f"{path}.{field}", getattr(new, field), getattr(old, field))
     for field in ("creationTimestamp", "deletionTimestamp"):
         if new.HasField(field) != old.HasField(field) or getattr(new, field).seconds != getattr(old, field).seconds:
-            causes += immutable(f"{path}.{field}", getattr(new, field).seconds, None)
+            # Go prints a time so, without quotes.
+            moment = datetime.fromtimestamp(getattr(new, field).seconds, UTC) if new.HasField(field) else None
+            shown = f"{moment:%Y-%m-%d %H:%M:%S} +0000 UTC" if moment is not None else "null"
+            message = f"Invalid value: {shown}: {IMMUTABLE}"
+            causes.append(Cause(f"{path}.{field}", "FieldValueInvalid", message))
     if new.deletionGracePeriodSeconds != old.deletionGracePeriodSeconds:
         causes += immutable(f"{path}.deletionGracePeriodSeconds", new.deletionGracePeriodSeconds, None)
     if old.HasField("deletionTimestamp"):

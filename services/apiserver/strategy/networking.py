@@ -47,6 +47,8 @@ def _validate_ingress(ingress: Any) -> list[Cause]:
     for index, entry in enumerate(spec.tls):
         for position, host in enumerate(entry.hosts):
             causes += _host(f"spec.tls[{index}].hosts[{position}]", host)
+        if entry.secretName:
+            causes += invalid_all(f"spec.tls[{index}].secretName", entry.secretName, dns_subdomain(entry.secretName))
     if spec.HasField("ingressClassName"):
         causes += invalid_all("spec.ingressClassName", spec.ingressClassName, dns_subdomain(spec.ingressClassName))
     return causes

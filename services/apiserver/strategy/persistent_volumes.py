@@ -140,6 +140,16 @@ def claim_spec(path: str, spec: Any) -> list[Cause]:
         if not spec.dataSource.apiGroup and spec.dataSource.kind != "PersistentVolumeClaim":
             detail = "must be 'PersistentVolumeClaim' when referencing the default apiGroup"
             causes.append(invalid(f"{path}.dataSource", spec.dataSource.kind, detail))
+    if spec.HasField("dataSourceRef"):
+        causes += [
+            required(f"{path}.dataSourceRef.{field}")
+            for field in ("name", "kind")
+            if not getattr(spec.dataSourceRef, field)
+        ]
+        if spec.HasField("dataSource") and any(
+            getattr(spec.dataSource, field) != getattr(spec.dataSourceRef, field) for field in ("kind", "name")
+        ):
+            causes.append(invalid(f"{path}.dataSource", spec.dataSource, "must match dataSourceRef"))
     return causes
 
 
@@ -186,6 +196,26 @@ def _create_phase(obj: Any) -> None:
     obj.status.phase = "Pending"
 
 
+def _create_claim(claim: Any) -> None:
+    _create_phase(claim)
+    copy_data_source(claim.spec)
+
+
+def copy_data_source(spec: Any) -> None:
+    """dataSource and dataSourceRef say the same, unless the latter is in another namespace."""
+    one, other = spec.HasField("dataSource"), spec.HasField("dataSourceRef")
+    if one and not other:
+        _copy_reference(spec.dataSource, spec.dataSourceRef)
+    elif other and not one and not spec.dataSourceRef.namespace:
+        _copy_reference(spec.dataSourceRef, spec.dataSource)
+
+
+def _copy_reference(source: Any, target: Any) -> None:
+    for field in ("apiGroup", "kind", "name"):
+        if source.HasField(field):
+            setattr(target, field, getattr(source, field))
+
+
 KINDS = {
     core.PersistentVolume: Kind(
         namespaced=False,
@@ -197,7 +227,8 @@ KINDS = {
     ),
     core.PersistentVolumeClaim: Kind(
         status=True,
-        create=_create_phase,
+        create=_create_claim,
+        update=lambda new, _old: copy_data_source(new.spec),
         validate=_validate_claim,
         validate_update=_update_claim,
         validate_status=_claim_status,

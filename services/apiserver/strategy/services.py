@@ -59,9 +59,6 @@ def _update_service(new: Any, old: Any) -> None:
         del after.clusterIPs[:]
     _normalize(new)
     if after.type != "ExternalName" and before.type != "ExternalName":
-        if not after.clusterIPs:
-            after.clusterIP = before.clusterIP
-            after.clusterIPs.extend(before.clusterIPs)
         if not after.ipFamilies:
             after.ipFamilies.extend(before.ipFamilies)
         if not after.HasField("ipFamilyPolicy") and before.HasField("ipFamilyPolicy"):
@@ -372,6 +369,7 @@ KINDS = {
         name=dns1035_label,
         status=True,
         unconditional_update=False,
+        version_among_causes=True,
         create=_normalize,
         update=_update_service,
         validate=_validate_service,

@@ -13,6 +13,7 @@ from services.apiserver.strategy.causes import (
     immutable,
     invalid,
     invalid_all,
+    label_map,
     not_supported,
     required,
 )
@@ -83,6 +84,7 @@ def _validate_runtime_class(runtime: Any) -> list[Cause]:
     if runtime.HasField("overhead"):
         causes += whole_resource_list("overhead.podFixed.limits", runtime.overhead.podFixed)
     if runtime.HasField("scheduling"):
+        causes += label_map("scheduling.nodeSelector", runtime.scheduling.nodeSelector)
         causes += tolerations("scheduling.tolerations", runtime.scheduling.tolerations)
     return causes
 
@@ -224,7 +226,7 @@ KINDS = {
     ),
     node.RuntimeClass: Kind(
         namespaced=False,
-        create_on_update=True,
+        unconditional_update=False,
         validate=_validate_runtime_class,
         validate_update=_update_runtime_class,
     ),
@@ -237,5 +239,11 @@ KINDS = {
         validate=_validate_request,
         validate_status=_request_status,
     ),
-    apiregistration.APIService: Kind(name=path_segment, namespaced=False, status=True, validate=_validate_api_service),
+    apiregistration.APIService: Kind(
+        name=path_segment,
+        namespaced=False,
+        status=True,
+        unconditional_update=False,
+        validate=_validate_api_service,
+    ),
 }

@@ -183,12 +183,18 @@ def _update_attachment(new: Any, old: Any) -> list[Cause]:
 
 
 KINDS = {
-    storage.StorageClass: Kind(
-        namespaced=False, create_on_update=True, validate=_validate_class, validate_update=_update_class
+    storage.StorageClass: Kind(namespaced=False, validate=_validate_class, validate_update=_update_class),
+    storage.CSIDriver: Kind(
+        namespaced=False, unconditional_update=False, validate=_validate_driver, validate_update=_update_driver
     ),
-    storage.CSIDriver: Kind(namespaced=False, validate=_validate_driver, validate_update=_update_driver),
-    storage.CSINode: Kind(namespaced=False, validate=_validate_csi_node, validate_update=_update_csi_node),
+    storage.CSINode: Kind(
+        namespaced=False, unconditional_update=False, validate=_validate_csi_node, validate_update=_update_csi_node
+    ),
     storage.VolumeAttachment: Kind(
-        namespaced=False, status=True, validate=_validate_attachment, validate_update=_update_attachment
+        namespaced=False,
+        status=True,
+        unconditional_update=False,
+        validate=_validate_attachment,
+        validate_update=_update_attachment,
     ),
 }

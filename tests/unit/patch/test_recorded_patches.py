@@ -18,8 +18,8 @@ PATCHES = [
     for case in cases("patches")
     if "golden.test" not in case["path"] and not any(step["subresource"] == "scale" for step in case["steps"])
 ]
-# Newer releases changed them: a Service's port has a protocol by default, a nodeSelector is one value.
-CHANGED = ("service-ports-default-protocol", "atomic-label-selector-and-nodeSelector")
+# Newer releases changed it: a Service's port has a protocol by default.
+CHANGED = ("service-ports-default-protocol",)
 # The front and the conversion between versions decide.
 OF_OTHERS = ("error-fieldManager-too-long", "two-versions-of-one-manager")
 APPLIES = [

@@ -359,6 +359,7 @@ class HorizontalPodAutoscalerStatus(_message.Message):
     CONDITIONS_FIELD_NUMBER: _builtins.int
     observedGeneration: _builtins.int
     currentReplicas: _builtins.int
+    """Always shown, as the betas and v1 do: zero replicas is an answer."""
     desiredReplicas: _builtins.int
     @_builtins.property
     def lastScaleTime(self) -> _meta_v1_pb2.Time: ...

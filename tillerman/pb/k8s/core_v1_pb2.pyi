@@ -5364,7 +5364,9 @@ class PodSpec(_message.Message):
     @_builtins.property
     def containers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Container]: ...
     @_builtins.property
-    def nodeSelector(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def nodeSelector(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Newer releases own it as one value; an apiserver of 1.20 records an owner for each key."""
+
     @_builtins.property
     def securityContext(self) -> Global___PodSecurityContext: ...
     @_builtins.property

@@ -1,0 +1,298 @@
+"""Rules of single fields, a row each: a manifest's part and the causes that Kubernetes gives for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from services.apiserver import strategy
+from tillerman.api import codec
+
+REQUIRED, INVALID, FORBIDDEN = "FieldValueRequired", "FieldValueInvalid", "FieldValueForbidden"
+UNSUPPORTED, DUPLICATE = "FieldValueNotSupported", "FieldValueDuplicate"
+CONTAINER = {"name": "c", "image": "i"}
+HOST_PORT = [{"containerPort": 1, "hostPort": 9}]
+LABELS = {"app": "a"}
+
+
+def causes_of(content: dict[str, Any], *, namespaced: bool = True) -> set[tuple[str, str]]:
+    """(field, reason) of each cause that a new object is refused for."""
+    obj: Any = codec.from_dict({**content, "metadata": {"name": "x", **content.get("metadata", {})}})
+    strategy.default(obj)
+    if namespaced:
+        obj.metadata.namespace = "n"
+    obj.metadata.uid = "u"
+    strategy.prepare_for_create(obj)
+    return {(cause.field, cause.type) for cause in strategy.validate_create(obj)}
+
+
+def pod(spec: dict[str, Any] | None = None, **metadata: Any) -> dict[str, Any]:
+    content = {"containers": [CONTAINER], **(spec or {})}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": content}
+
+
+def volume(**source: Any) -> dict[str, Any]:
+    return pod({"volumes": [{"name": "v", **source}]})
+
+
+SOURCE = "spec.volumes[0]"
+
+
+@pytest.mark.parametrize(
+    ("source", "causes"),
+    [
+        ({"gitRepo": {"repository": "r", "directory": "../up"}}, {(f"{SOURCE}.gitRepo.directory", INVALID)}),
+        ({"flocker": {"datasetName": "a/b"}}, {(f"{SOURCE}.flocker.datasetName", INVALID)}),
+        ({"quobyte": {"registry": "host", "volume": "v"}}, {(f"{SOURCE}.quobyte.registry", INVALID)}),
+        (
+            {"quobyte": {"registry": "h:1", "volume": "v", "tenant": "t" * 65}},
+            {(f"{SOURCE}.quobyte.tenant", REQUIRED)},
+        ),
+        (
+            {"flexVolume": {"driver": "d", "options": {"x.kubernetes.io/a": "1", "mine/a": "1"}}},
+            {(f"{SOURCE}.flexVolume.options[x.kubernetes.io/a]", INVALID)},
+        ),
+        ({"cinder": {"volumeID": "i", "secretRef": {}}}, {(f"{SOURCE}.cinder.secretRef.name", REQUIRED)}),
+        ({"storageos": {"volumeName": "Bad_"}}, {(f"{SOURCE}.storageos.volumeName", INVALID)}),
+        ({"storageos": {}}, {(f"{SOURCE}.storageos.volumeName", REQUIRED)}),
+        (
+            {"azureDisk": {"diskName": "d", "diskURI": "ftp://x"}},
+            {(f"{SOURCE}.azureDisk.diskURI", UNSUPPORTED)},
+        ),
+        (
+            {"azureDisk": {"diskName": "d", "diskURI": "/subscriptions/x", "kind": "Managed"}},
+            set(),
+        ),
+        (
+            {"csi": {"driver": "d.example", "nodePublishSecretRef": {}}},
+            {(f"{SOURCE}.csi.nodePublishSecretRef.name", REQUIRED)},
+        ),
+        (
+            {"iscsi": {"targetPortal": "p", "iqn": "iqn.bad", "lun": 0}},
+            {(f"{SOURCE}.iscsi.iqn", INVALID)},
+        ),
+        (
+            {"iscsi": {"targetPortal": "p", "iqn": "iqn.2001-04.com.example:x", "lun": 0, "initiatorName": "x"}},
+            {(f"{SOURCE}.iscsi.initiatorname", INVALID)},
+        ),
+        ({"image": {"pullPolicy": "Always"}}, {(f"{SOURCE}.image.reference", REQUIRED)}),
+        ({"secret": {"secretName": "s", "items": [{"key": "any key", "path": "p"}]}}, set()),
+    ],
+)
+def test_volume_sources(source: dict[str, Any], causes: set[tuple[str, str]]) -> None:
+    assert causes_of(volume(**source)) == causes
+
+
+WINDOWS = "spec.securityContext.windowsOptions"
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"runAsUserName": ""}, "runAsUserName"),
+        ({"runAsUserName": "a\\b\\c"}, "runAsUserName"),
+        ({"runAsUserName": "a\tb"}, "runAsUserName"),
+        ({"runAsUserName": "DOMAIN\\"}, "runAsUserName"),
+        ({"runAsUserName": "..."}, "runAsUserName"),
+        ({"runAsUserName": "us:er"}, "runAsUserName"),
+        ({"runAsUserName": ".net\\user"}, "runAsUserName"),
+        ({"runAsUserName": "u" * 105}, "runAsUserName"),
+        ({"gmsaCredentialSpecName": "Bad_"}, "gmsaCredentialSpecName"),
+        ({"gmsaCredentialSpec": ""}, "gmsaCredentialSpec"),
+    ],
+)
+def test_windows_options(options: dict[str, Any], field: str) -> None:
+    refused = causes_of(pod({"securityContext": {"windowsOptions": options}}))
+    assert refused == {(f"{WINDOWS}.{field}", INVALID)}
+
+
+def test_windows_user_of_a_domain() -> None:
+    options = {"runAsUserName": "NT AUTHORITY\\Local Service"}
+    assert causes_of(pod({"securityContext": {"windowsOptions": options}})) == set()
+
+
+@pytest.mark.parametrize(
+    ("content", "causes"),
+    [
+        (
+            pod({"containers": [{**CONTAINER, "terminationMessagePolicy": "Odd"}]}),
+            {("spec.containers[0].terminationMessagePolicy", INVALID)},
+        ),
+        (
+            pod({"securityContext": {"appArmorProfile": {"type": "Localhost"}}}),
+            {("spec.securityContext.appArmorProfile.localhostProfile", REQUIRED)},
+        ),
+        (
+            pod({"initContainers": [{"name": n, "image": "i", "ports": HOST_PORT} for n in "ab"]}),
+            {("spec.initContainers[1].ports[0].hostPort", DUPLICATE)},
+        ),
+        (
+            pod(annotations={"kubernetes.io/config.mirror": "m"}),
+            {("metadata.annotations[kubernetes.io/config.mirror]", INVALID)},
+        ),
+        (
+            pod(annotations={"seccomp.security.alpha.kubernetes.io/pod": "mine"}),
+            {("metadata.annotations[seccomp.security.alpha.kubernetes.io/pod]", INVALID)},
+        ),
+        (
+            pod(annotations={"container.apparmor.security.beta.kubernetes.io/d": "runtime/default"}),
+            {("metadata.annotations[container.apparmor.security.beta.kubernetes.io/d]", INVALID)},
+        ),
+    ],
+)
+def test_pods(content: dict[str, Any], causes: set[tuple[str, str]]) -> None:
+    assert causes_of(content) == causes
+
+
+def service(**spec: Any) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "Service", "spec": {"ports": [{"port": 80}], **spec}}
+
+
+@pytest.mark.parametrize(
+    ("content", "causes"),
+    [
+        (service(type="LoadBalancer", ports=[{"port": 10250}]), {("spec.ports[0]", INVALID)}),
+        (service(ipFamilies=["IPv5"]), {("spec.ipFamilies[0]", UNSUPPORTED)}),
+        (service(ipFamilies=["IPv4", "IPv4"]), {("spec.ipFamilies[1]", DUPLICATE)}),
+        (service(ipFamilies=["IPv6"], clusterIP="10.0.0.1"), {("spec.clusterIPs[0]", INVALID)}),
+        (service(clusterIP="10.0.0.1", clusterIPs=["10.0.0.1", "10.0.0.2"]), {("spec.clusterIPs", INVALID)}),
+        (
+            service(ipFamilyPolicy="SingleStack", ipFamilies=["IPv4", "IPv6"]),
+            {("spec.ipFamilyPolicy", INVALID)},
+        ),
+        (
+            service(type="ExternalName", externalName="a.b", ipFamilies=["IPv4"], ipFamilyPolicy="SingleStack"),
+            {("spec.ipFamilies", FORBIDDEN), ("spec.ipFamilyPolicy", FORBIDDEN)},
+        ),
+        (service(allocateLoadBalancerNodePorts=True), {("spec.allocateLoadBalancerNodePorts", FORBIDDEN)}),
+        (service(loadBalancerClass="a/b"), {("spec.loadBalancerClass", FORBIDDEN)}),
+        (service(trafficDistribution="Far"), {("spec.trafficDistribution", UNSUPPORTED)}),
+    ],
+)
+def test_services(content: dict[str, Any], causes: set[tuple[str, str]]) -> None:
+    assert causes_of(content) == causes
+
+
+def workload(kind: str, **spec: Any) -> dict[str, Any]:
+    template = {"metadata": {"labels": LABELS}, "spec": {"containers": [CONTAINER]}}
+    content = {"selector": {"matchLabels": LABELS}, "template": template, **spec}
+    return {"apiVersion": "apps/v1", "kind": kind, "spec": {k: v for k, v in content.items() if v is not None}}
+
+
+DISK = {"containers": [CONTAINER], "volumes": [{"name": "v", "gcePersistentDisk": {"pdName": "p"}}]}
+WITH_DISK = {"metadata": {"labels": LABELS}, "spec": DISK}
+LABELS_FIELD = "spec.template.metadata.labels"
+
+
+@pytest.mark.parametrize(
+    ("content", "causes"),
+    [
+        (workload("DaemonSet", selector=None), {(LABELS_FIELD, INVALID)}),
+        (workload("StatefulSet", selector=None), {("spec.selector", REQUIRED), (LABELS_FIELD, INVALID)}),
+        (workload("Deployment", replicas=1, template=WITH_DISK), set()),
+        (
+            workload("Deployment", replicas=2, template=WITH_DISK),
+            {("spec.template.spec.volumes[0].gcePersistentDisk.readOnly", INVALID)},
+        ),
+        (
+            workload("DaemonSet", template=WITH_DISK),
+            {("spec.template.spec.volumes[0].gcePersistentDisk.readOnly", INVALID)},
+        ),
+    ],
+)
+def test_workloads(content: dict[str, Any], causes: set[tuple[str, str]]) -> None:
+    assert causes_of(content) == causes
+
+
+def event(version: str, **fields: Any) -> dict[str, Any]:
+    return {"apiVersion": version, "kind": "Event", **fields}
+
+
+MODERN = {
+    "eventTime": "2026-01-01T00:00:00.000000Z",
+    "reportingController": "a.b/c",
+    "reportingInstance": "i",
+    "action": "A",
+    "reason": "R",
+    "type": "Normal",
+    "regarding": {"kind": "Pod", "name": "p", "namespace": "n"},
+}
+
+
+@pytest.mark.parametrize(
+    ("content", "causes"),
+    [
+        (event("v1", involvedObject={"namespace": "n"}), set()),
+        (event("v1", involvedObject={"namespace": "m"}), {("involvedObject.namespace", INVALID)}),
+        (event("v1"), {("involvedObject.namespace", INVALID)}),
+        (event("events.k8s.io/v1", **MODERN), set()),
+        (
+            event("events.k8s.io/v1", regarding={"namespace": "n"}),
+            {("eventTime", REQUIRED), ("type", INVALID)},
+        ),
+        (
+            event("events.k8s.io/v1", **{**MODERN, "action": "", "reason": "r" * 129, "note": "n" * 1025}),
+            {("action", REQUIRED), ("reason", INVALID), ("message", INVALID)},
+        ),
+        (
+            event("events.k8s.io/v1", **MODERN, series={"count": 1}, deprecatedCount=2),
+            {("series.count", INVALID), ("series.lastObservedTime", REQUIRED), ("count", INVALID)},
+        ),
+    ],
+)
+def test_events(content: dict[str, Any], causes: set[tuple[str, str]]) -> None:
+    assert causes_of(content) == causes
+
+
+def updated(content: dict[str, Any], **changes: Any) -> set[tuple[str, str]]:
+    """(field, reason) of each cause that a change of the object's spec is refused for."""
+    old: Any = codec.from_dict({**content, "metadata": {"name": "x", "namespace": "n", "resourceVersion": "1"}})
+    old.metadata.creationTimestamp.seconds = 1000
+    strategy.default(old)
+    strategy.prepare_for_create(old)
+    body = codec.to_dict(old)
+    new: Any = codec.from_dict({**body, "spec": {**body["spec"], **changes}})
+    strategy.default(new)
+    strategy.prepare_for_update(new, old)
+    return {(cause.field, cause.type) for cause in strategy.validate_update(new, old)}
+
+
+ALLOTTED = service(clusterIP="10.0.0.1", clusterIPs=["10.0.0.1"], ipFamilies=["IPv4"], ipFamilyPolicy="SingleStack")
+BALANCED = service(
+    type="LoadBalancer",
+    externalTrafficPolicy="Local",
+    healthCheckNodePort=30100,
+    clusterIP="10.0.0.1",
+    ipFamilies=["IPv4"],
+    loadBalancerClass="a/b",
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "changes", "causes"),
+    [
+        (ALLOTTED, {"ipFamilies": []}, set()),
+        (ALLOTTED, {"clusterIP": "", "clusterIPs": []}, {("spec.clusterIPs[0]", INVALID)}),
+        (
+            ALLOTTED,
+            {"ipFamilies": ["IPv6"], "clusterIP": "::1", "clusterIPs": ["::1"]},
+            {("spec.ipFamilies[0]", INVALID), ("spec.clusterIPs[0]", INVALID)},
+        ),
+        (ALLOTTED, {"type": "ExternalName", "externalName": "a.b", "ports": []}, set()),
+        (BALANCED, {"healthCheckNodePort": 30101}, {("spec.healthCheckNodePort", INVALID)}),
+        (BALANCED, {"loadBalancerClass": "c/d"}, {("spec.loadBalancerClass", INVALID)}),
+        (BALANCED, {"type": "ClusterIP"}, set()),
+    ],
+)
+def test_updates(content: dict[str, Any], changes: dict[str, Any], causes: set[tuple[str, str]]) -> None:
+    assert updated(content, **changes) == causes
+
+
+def test_claims_name_their_source_in_both_fields() -> None:
+    source = {"kind": "PersistentVolumeClaim", "name": "other"}
+    claim: Any = codec.from_dict(
+        {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "x"}, "spec": {"dataSource": source}}
+    )
+    strategy.prepare_for_create(claim)
+    assert codec.to_dict(claim.spec.dataSourceRef) == {**source, "apiGroup": None}
