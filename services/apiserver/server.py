@@ -77,6 +77,7 @@ def assemble(options: ApiserverOptions, instrument: Instrument) -> Apiserver:
     reader = Reader(store=store, feed=feed)
     authorizer = AuthorizerChain(authorization_rules(options, catalog))
     webhooks = WebhookClient(ServiceAddresses(catalog))
+    catalog.use_webhooks(webhooks)
     surroundings = Surroundings(catalog, reader, store, authorizer, webhooks, instrument.registry)
     admission = admission_chain(options, surroundings)
     services = service_allocator(options, store)

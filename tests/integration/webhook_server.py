@@ -66,7 +66,7 @@ class WebhookServer:
         if isinstance(answer, bytes):
             return web.Response(body=answer)
         response = {"uid": review["request"]["uid"], **answer}
-        body = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}
+        body = {"apiVersion": review["apiVersion"], "kind": review["kind"], "response": response}
         return web.Response(body=orjson.dumps(body), content_type="application/json")
 
 

@@ -107,7 +107,7 @@ class DefinitionController:
 
     async def _remove_instances(self, crd: Any) -> bool:
         """Deletes the instances; takes the finalizer away, and with it the definition, once there are none."""
-        resource = next(iter(self._customs.of_definition(crd.metadata.name)), None)
+        resource = self._customs.as_stored(crd.metadata.name)
         if resource is None or not is_true(crd, ESTABLISHED):
             lifecycle.condition(crd, TERMINATING, "False", "NeverEstablished", "resource was never established")
             await self._release(crd)

@@ -55,7 +55,9 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """``spec``: the JSON form of the definition's spec; ``names``: its names as accepted."""
+    """``spec``: the JSON form of the definition's spec; ``names``: its names as accepted; ``webhook``: the
+    WebhookConversion that its versions need, None where relabelling will do.
+    """
 
     name: str
     uid: str
@@ -68,7 +70,7 @@ class Definition:
     established: bool
     accepted: bool
     terminating: bool
-    conversion: Mapping[str, Any] = field(default_factory=dict)
+    webhook: Any
 
     @classmethod
     def of(cls, crd: Any) -> Definition:
@@ -91,7 +93,7 @@ class Definition:
             established=is_true(crd, ESTABLISHED),
             accepted=is_true(crd, NAMES_ACCEPTED),
             terminating=is_true(crd, TERMINATING) or crd.metadata.HasField("deletionTimestamp"),
-            conversion=spec.get("conversion") or {},
+            webhook=crd.spec.conversion.webhook if crd.spec.conversion.strategy == "Webhook" else None,
         )
 
     @property

@@ -50,9 +50,14 @@ class ServedCustoms:
         found.sort(key=lambda resource: rank(resource.version.name), reverse=True)
         return [replace(resource.info, verbs=resource.definition.listed_verbs) for resource in found]
 
-    def of_definition(self, name: str) -> list[CustomResource]:
+    def as_stored(self, definition: str) -> CustomResource | None:
+        """The resource in its storage version, which needs no conversion; None for one that is not served."""
         self._refresh()
-        return self._resources.get(self._definitions.key("", name), [])
+        key = self._definitions.key("", definition)
+        if not self._resources.get(key):
+            return None
+        known = self._known[key]
+        return CustomResource(known, known.storage_version, self._hub, self._make_converter(known))
 
     def _refresh(self) -> None:
         cache = self._definitions.cache

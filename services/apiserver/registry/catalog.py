@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from services.apiserver.cache.hub import CacheHub
-from services.apiserver.crd.conversion import Converter, Relabel
+from services.apiserver.crd.conversion import Converter, Relabel, Webhook
 from services.apiserver.crd.definition import Definition
 from services.apiserver.crd.resource import CustomResource
 from services.apiserver.crd.served import ServedCustoms
 from services.apiserver.registry.resource import Resource
 from services.apiserver.registry.versions import VIEWS
+from services.apiserver.webhooks.client import WebhookClient, endpoint_of
 from tillerman.api.scheme import SCHEME, ResourceInfo
 from tillerman.api.status import no_such_path
 
@@ -27,6 +28,7 @@ class Catalog:
         }
         self._made: dict[tuple[str, str], Resource] = {}
         self._customs: ServedCustoms | None = None
+        self._webhooks: WebhookClient | None = None
 
     def info(self, api_version: str, resource: str) -> ResourceInfo | None:
         """The scheme's row, for resources without storage too (reviews); None for custom resources."""
@@ -55,8 +57,19 @@ class Catalog:
     @property
     def customs(self) -> ServedCustoms:
         if self._customs is None:
-            self._customs = ServedCustoms(self.get(*DEFINITIONS), self.hub, converter)
+            self._customs = ServedCustoms(self.get(*DEFINITIONS), self.hub, self._converter)
         return self._customs
+
+    def use_webhooks(self, client: WebhookClient) -> None:
+        """Who asks the webhooks that convert custom resources."""
+        self._webhooks = client
+
+    def _converter(self, definition: Definition) -> Converter:
+        """What converts between a definition's versions."""
+        if definition.webhook is None or self._webhooks is None:
+            return Relabel()
+        endpoint = endpoint_of(definition.webhook.clientConfig)
+        return Webhook(self._webhooks, endpoint, definition.webhook.conversionReviewVersions)
 
     def custom(self, api_version: str, resource: str) -> CustomResource | None:
         """A custom resource's version; None for anything else."""
@@ -64,8 +77,3 @@ class Catalog:
 
     def infos(self) -> Iterator[ResourceInfo]:
         yield from self._infos.values()
-
-
-def converter(definition: Definition) -> Converter:
-    """What converts between a definition's versions."""
-    return Relabel()
