@@ -1,4 +1,6 @@
-"""`tiller explain pods.spec.containers`: the fields of a kind, from the compiled messages."""
+"""`tiller explain pods.spec.containers`: the fields of a kind, from the compiled messages; of a custom resource, from
+its definition.
+"""
 
 from typing import Any
 
@@ -31,8 +33,11 @@ def explain(path: str, recursive: bool, api_version: str) -> None:
         info = SCHEME.lookup(resource)
         if api_version:
             info = SCHEME.by_kind(api_version, info.kind)
-    except LookupError as e:
-        raise click.ClickException(str(e.args[0])) from e
+    except LookupError:
+        from tillerman.cli.explain_custom import explain_custom
+
+        explain_custom(resource, fields, recursive, api_version)
+        return
     descriptor: Any = info.message.DESCRIPTOR
     click.echo(f"KIND:       {info.kind}\nVERSION:    {info.api_version}\n")
     shown: Any = None

@@ -26,7 +26,7 @@ from tillerman.cli.output import (
     render,
     without_managed_fields,
 )
-from tillerman.cli.resolve import Kind, client_of, find_kind, is_built_in, kind_of, read_manifests
+from tillerman.cli.resolve import Kind, client_of, find_kind, find_kinds, is_built_in, kind_of, read_manifests
 from tillerman.cli.session import Session, tell, verb
 
 TABLES = ("", "wide")
@@ -123,11 +123,7 @@ async def parse(session: Session, words: Sequence[str], view: View) -> list[Quer
         raise click.UsageError("a resource cannot be retrieved by name across all namespaces")
     kinds: list[Kind] = []
     for resource in words[0].split(","):
-        category = SCHEME.category(resource)
-        if category:
-            kinds += [Kind(i.api_version, i.resource, i.singular, i.kind, i.namespaced) for i in category]
-        else:
-            kinds.append(await find_kind(session, resource))
+        kinds += await find_kinds(session, resource)
     return [Query(kind, list(words[1:]), scope(session, kind, view)) for kind in dict.fromkeys(kinds)]
 
 

@@ -98,7 +98,8 @@ class Custom:
         ]
 
     def row(self, obj: Anything) -> list[Any]:
-        return list(printers.custom_cells(as_dict(obj), self._paths, time.time()))
+        cells = printers.custom_cells(as_dict(obj), self._paths, time.time())
+        return ["" if cell is None else cell for cell in cells]
 
 
 class TableWriter:

@@ -63,6 +63,27 @@ async def find_kind(session: Session, word: str) -> Kind:
     raise LookupError(f'the server doesn\'t have a resource type "{word}"')
 
 
+async def find_kinds(session: Session, word: str) -> list[Kind]:
+    """The kinds of a category such as `all`, custom resources included, or the one kind of that name. Raises
+    LookupError in kubectl's words.
+    """
+    found = [Kind(i.api_version, i.resource, i.singular, i.kind, i.namespaced) for i in SCHEME.category(word)]
+    if not found:
+        try:
+            return [await find_kind(session, word)]
+        except LookupError as error:
+            missing = error
+    seen: set[tuple[str, str]] = set()
+    for custom in await session.client.discover():
+        own = (custom.api_version.rpartition("/")[0], custom.resource)
+        if custom.custom and word in custom.categories and own not in seen:
+            seen.add(own)
+            found.append(Kind(custom.api_version, custom.resource, custom.singular, custom.kind, custom.namespaced))
+    if not found:
+        raise missing
+    return found
+
+
 async def kind_of(session: Session, obj: Object) -> Kind:
     """The resource of an object by its apiVersion and kind. Raises LookupError in kubectl's words."""
     api_version, kind = str(obj.get("apiVersion") or ""), str(obj.get("kind") or "")

@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 
 from services.apiserver.cache.entry import UNKNOWN_URL, Entry
 from services.apiserver.cache.wire import read_varint, varint
+from services.apiserver.crd.definition import CustomInfo
 from services.apiserver.crd.resource import CustomResource
 from services.apiserver.fronts.instrument import MUTATING, Instrument
 from services.apiserver.fronts.kinds import expected_kind
@@ -27,7 +28,7 @@ from services.apiserver.registry.writing import Written
 from services.apiserver.storage.errors import StorageError
 from tillerman.api import codec, rpcstatus
 from tillerman.api.envelope import MAGIC
-from tillerman.api.scheme import SCHEME, TYPE_URL_PREFIX
+from tillerman.api.scheme import SCHEME, TYPE_URL_PREFIX, ResourceInfo
 from tillerman.api.status import StatusError, bad_request, internal, unsupported_media_type
 from tillerman.pb.api import objects_pb2
 from tillerman.pb.k8s import runtime_pb2
@@ -252,6 +253,7 @@ class ObjectsFront:
                     subresources=info.subresources,
                     categories=info.categories,
                     custom=custom,
+                    columns=printed(info),
                 )
         return response.SerializeToString()
 
@@ -331,6 +333,21 @@ def _decode_unknown(value: bytes, expected: tuple[str, str] | None, context: Con
 
 def undecodable(kind: type[Message], error: ProtoDecodeError) -> StatusError:
     return bad_request(f"the request is not a {kind.DESCRIPTOR.name}: {error}")
+
+
+def printed(info: ResourceInfo) -> list[Any]:
+    """The columns that a definition adds; those of built-in kinds every client knows."""
+    if not isinstance(info, CustomInfo):
+        return []
+    return [
+        objects_pb2.DiscoverResponse.Column(
+            name=column["name"],
+            type=column["type"],
+            json_path=column["jsonPath"],
+            priority=column.get("priority", 0),
+        )
+        for column in info.printed
+    ]
 
 
 def target_of(target: Any) -> Target:

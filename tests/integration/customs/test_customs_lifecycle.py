@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from definitions import condition, definition, definitions_of, establish, gizmo, gizmos_of, gone, removed, until
+from custom_definitions import condition, definition, definitions_of, establish, gizmo, gizmos_of, gone, removed, until
 from real_apiserver import Etcd, RunningApiserver, serving
 
 from services.apiserver.options import ApiserverOptions

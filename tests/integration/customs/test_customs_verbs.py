@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 import pytest
-from definitions import SPEC_SCHEMA, definition, definitions_of, establish, gizmo, gizmos_of, gone
+from custom_definitions import SPEC_SCHEMA, definition, definitions_of, establish, gizmo, gizmos_of, gone
 from real_apiserver import RunningApiserver
 from webhook_server import webhook_server
 

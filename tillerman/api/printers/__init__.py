@@ -3,7 +3,8 @@
 Pure functions: message and the present in, cells out. The column definitions are the scheme's.
 """
 
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ from tillerman.api.printers.ages import age
 from tillerman.api.printers.descriptions import describe
 from tillerman.api.scheme import SCHEME, Column, ResourceInfo
 
-Cell = str | int | bool
+Cell = str | int | float | bool
 Printer = Callable[[Any, float], list[Cell]]
 
 # proto package -> modules of this package that hold its printers (each has PRINTERS: kind -> function)
@@ -102,22 +103,40 @@ def _created_at(obj: Any, now: float) -> list[Cell]:
     return [obj.metadata.name, times.rfc3339(obj.metadata.creationTimestamp)]
 
 
-def custom_cells(obj: dict[str, Any], columns: Iterable[tuple[str, str, str]], now: float) -> list[Cell]:
-    """Cells of a custom resource. `columns` are (name, type, JSONPath), as its definition lists them."""
-    from tillerman.api.jsonpath import find
+def custom_cells(obj: Mapping[str, Any], columns: Iterable[tuple[str, str, str]], now: float) -> list[Cell | None]:
+    """Cells of a custom resource, None where it has nothing to show. `columns` are (name, type, JSONPath), as its
+    definition lists them.
+    """
+    return [_custom_cell(obj, kind, path, now) for _, kind, path in columns]
 
-    out: list[Cell] = []
-    for _, kind, path in columns:
-        values = find(path, obj)
-        if not values:
-            out.append("")
-        elif kind == "date":
-            try:
-                out.append(age(times.parse_rfc3339(str(values[0])), now))
-            except ValueError:
-                out.append("<invalid>")
-        elif isinstance(values[0], (str, int, bool)):
-            out.append(values[0])
-        else:
-            out.append(str(values[0]))
-    return out
+
+def _custom_cell(obj: Mapping[str, Any], kind: str, path: str, now: float) -> Cell | None:
+    from tillerman.api import jsonpath
+
+    try:
+        values = jsonpath.find(path, obj)
+    except jsonpath.PathError:
+        return None
+    value = values[0] if values else None
+    if value is None or kind == "string":
+        return _text(value) if values else None
+    if kind == "date":
+        return _since(value, now) if isinstance(value, str) else None
+    if isinstance(value, bool) or kind == "boolean":
+        return value if isinstance(value, bool) and kind == "boolean" else None
+    if not isinstance(value, int | float):
+        return None
+    return int(value) if kind == "integer" else float(value)
+
+
+def _text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
+
+
+def _since(value: str, now: float) -> str:
+    try:
+        return age(times.parse_rfc3339(value), now)
+    except ValueError:
+        return "<invalid>"
