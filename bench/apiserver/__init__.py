@@ -6,7 +6,7 @@ A part is a module with `run(stage, loaders) -> bool`: whether its bars hold.
 import importlib
 from collections.abc import Sequence
 
-PARTS = ("unary", "lists")
+PARTS = ("unary", "lists", "watchers", "fairness")
 
 
 def main(parts: Sequence[str] = ()) -> int:

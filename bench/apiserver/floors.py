@@ -22,7 +22,7 @@ import grpc.aio
 from services.apiserver.storage.commit import Write
 from services.apiserver.storage.etcd import EtcdClient
 from services.apiserver.storage.requests import transaction
-from tillerman.service.runtime import SERVER_OPTIONS
+from tillerman.service.acceptors import SERVER_OPTIONS
 
 SERVICE = "bench.Floor"
 NAME = b"bench-"
@@ -68,7 +68,10 @@ class Floor:
         await context.send_initial_metadata(())
         try:
             while True:
-                yield await queue.get()
+                waiting = [await queue.get()]
+                while not queue.empty():
+                    waiting.append(queue.get_nowait())
+                yield b"".join(waiting)
         finally:
             self._followers.discard(queue)
 

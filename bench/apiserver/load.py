@@ -68,9 +68,10 @@ class Result:
 
 
 class Loaders:
-    def __init__(self, processes: Sequence["subprocess.Popen[str]"]) -> None:
+    def __init__(self, processes: Sequence["subprocess.Popen[str]"], first: int) -> None:
         self._processes = processes
-        self._next = 0
+        self._next = first
+        self._apart = 0
 
     def start(self, work: Work, clients: int) -> "Running":
         """Connects the clients and makes one request with each."""
@@ -78,10 +79,10 @@ class Loaders:
         shares = [clients // len(processes) + (i < clients % len(processes)) for i in range(len(processes))]
         first = 0
         for process, share in zip(processes, shares, strict=True):
-            _send(process, {**work.dumps(), "clients": share, "first": first, "count": self._take()})
+            send(process, {**work.dumps(), "clients": share, "first": first, "count": self._take()})
             first += share
         for process in processes:
-            _receive(process)
+            receive(process)
         return Running(processes)
 
     def run(self, work: Work, clients: int, seconds: float) -> Result:
@@ -90,7 +91,8 @@ class Loaders:
     @contextlib.contextmanager
     def apart(self) -> Iterator["Loaders"]:
         """One more process, for load of another kind at the same time."""
-        with loaders(1) as others:
+        self._apart += 1
+        with loaders(1, first=1_000 * self._apart) as others:
             yield others
 
     def _take(self) -> int:
@@ -110,37 +112,38 @@ class Running:
 
     def begin(self, seconds: float) -> None:
         for process in self._processes:
-            _send(process, {"seconds": seconds})
+            send(process, {"seconds": seconds})
 
     def end(self) -> Result:
         total = Result(0.0, [])
         for process in self._processes:
-            answer = _receive(process)
+            answer = receive(process)
             total.add(Result(answer["seconds"], answer["latencies"], answer["failed"]), parallel=True)
         return total
 
 
 @contextlib.contextmanager
-def loaders(processes: int = PROCESSES) -> Iterator[Loaders]:
+def loaders(processes: int = PROCESSES, *, first: int = 0) -> Iterator[Loaders]:
+    """``first``: where the numbers that never come twice begin, in millions."""
     argv = [sys.executable, "-m", "bench.apiserver.loader"]
     running = [
         subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(processes)
     ]
     try:
-        yield Loaders(running)
+        yield Loaders(running, first)
     finally:
         for process in running:
             process.kill()
             process.communicate()
 
 
-def _send(process: "subprocess.Popen[str]", content: dict[str, Any]) -> None:
+def send(process: "subprocess.Popen[str]", content: dict[str, Any]) -> None:
     assert process.stdin
     process.stdin.write(json.dumps(content) + "\n")
     process.stdin.flush()
 
 
-def _receive(process: "subprocess.Popen[str]") -> dict[str, Any]:
+def receive(process: "subprocess.Popen[str]") -> dict[str, Any]:
     assert process.stdout
     line = process.stdout.readline()
     if not line:

@@ -17,7 +17,7 @@ from services.apiserver.storage.maintenance import compact_forever, warn_of_brok
 from tillerman.service import Component, ServiceRuntime, run
 from tillerman.service.options import OptionsError
 
-COMPONENT = Component("kube-apiserver", default_port=6450, default_metrics_port=6451)
+COMPONENT = Component("kube-apiserver", default_port=6450, default_metrics_port=6451, acceptors=4)
 
 
 async def start(runtime: ServiceRuntime[ApiserverOptions]) -> None:
@@ -89,8 +89,7 @@ async def serve_https(
         instrument=server.instrument,
         log=runtime.log,
         kubelets=kubelets,
-        max_reads=options.max_requests_inflight,
-        max_writes=options.max_mutating_requests_inflight,
+        limits=server.limits,
     )
     tls = None
     if not options.insecure and options.tls_cert_file and options.tls_key_file:
@@ -109,8 +108,7 @@ def add_fronts(runtime: ServiceRuntime[ApiserverOptions], server: Apiserver, kub
         authenticate=authenticate,
         instrument=server.instrument,
         log=runtime.log,
-        max_reads=options.max_requests_inflight,
-        max_writes=options.max_mutating_requests_inflight,
+        limits=server.limits,
     )
     runtime.add_generic_handlers(objects.SERVICE, front.handlers())
     streams = pods.PodsFront(

@@ -20,6 +20,7 @@ from services.apiserver.auth.tokens import BearerTokens, TokenKeys, TokenRequest
 from services.apiserver.cache.hub import ROOT, CacheHub
 from services.apiserver.crd.controller import DefinitionController
 from services.apiserver.fronts.instrument import Instrument
+from services.apiserver.fronts.limits import Limits
 from services.apiserver.options import ApiserverOptions
 from services.apiserver.registry.catalog import DEFINITIONS, Catalog
 from services.apiserver.registry.context import User
@@ -54,6 +55,7 @@ class Apiserver:
     services: ServiceAllocator
     webhooks: WebhookClient
     definitions: DefinitionController
+    limits: Limits
 
     async def close(self) -> None:
         """After the last request."""
@@ -116,8 +118,9 @@ def assemble(options: ApiserverOptions, instrument: Instrument) -> Apiserver:
     for info in catalog.infos():
         instrument.allow(info.api_version, info.resource)
     instrument.observe_storage(hub)
+    limits = Limits(max_reads=options.max_requests_inflight, max_writes=options.max_mutating_requests_inflight)
     return Apiserver(
-        registry, store, feed, hub, catalog, authorizer, instrument, tokens, services, webhooks, definitions
+        registry, store, feed, hub, catalog, authorizer, instrument, tokens, services, webhooks, definitions, limits
     )
 
 

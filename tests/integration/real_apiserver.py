@@ -100,7 +100,11 @@ async def serving(options: ApiserverOptions) -> AsyncIterator[RunningApiserver]:
             identity=lambda _context: None, bearer=lambda _context: "", tokens=None, insecure=True
         )
         front = ObjectsFront(
-            server.registry, authenticate=authenticate, instrument=server.instrument, log=structlog.get_logger()
+            server.registry,
+            authenticate=authenticate,
+            instrument=server.instrument,
+            log=structlog.get_logger(),
+            limits=server.limits,
         )
         listener = grpc.aio.server(options=[("grpc.max_receive_message_length", -1)])
         listener.add_registered_method_handlers(SERVICE, front.handlers())

@@ -15,6 +15,7 @@ import grpc
 import grpc.aio
 
 from tillerman.client.trace import HEADER, TRACEPARENT
+from tillerman.service.acceptors import Acceptors
 from tillerman.service.tally import Counts, Durations
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -38,7 +39,7 @@ _CODE_NAMES[0] = "OK"
 class Registrar:
     """Stands in for the gRPC server in `add_XServicer_to_server`, wrapping what is registered."""
 
-    def __init__(self, server: grpc.aio.Server, log: Any) -> None:
+    def __init__(self, server: Acceptors, log: Any) -> None:
         self._server = server
         self._log = log
         self.services: list[str] = []
@@ -55,7 +56,7 @@ class Registrar:
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Handler]) -> None:
         self.services.append(service)
         wrapped = {name: self.wrap(service, name, handler) for name, handler in handlers.items()}
-        self._server.add_registered_method_handlers(service, wrapped)  # type: ignore[attr-defined]
+        self._server.add_registered_method_handlers(service, wrapped)
 
     def wrap(self, service: str, method: str, handler: Handler) -> Handler:
         inner = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream

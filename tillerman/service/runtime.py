@@ -6,15 +6,16 @@ import socket
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import grpc
-import grpc.aio
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from tillerman.client.channel import ClientConfig
 from tillerman.client.clock import Clock, RealClock
+from tillerman.service.acceptors import Acceptors
 from tillerman.service.health import Health, LazyReflection
 from tillerman.service.instrument import Registrar
 from tillerman.service.options import OptionsError, ServiceOptions
@@ -27,27 +28,17 @@ if TYPE_CHECKING:
 
 Opt = TypeVar("Opt", bound=ServiceOptions)
 
-# Long-lived streams are the normal case: pings of idle clients are fine, and nothing is limited in size.
-SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-    ("grpc.so_reuseport", 0),
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
-    ("grpc.http2.max_ping_strikes", 0),
-    ("grpc.max_concurrent_streams", 100_000),
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """A service's name and its defaults for options; `defaults` may hold any option."""
+    """A service's name and its defaults for options; `defaults` may hold any option. `acceptors`: how many servers take
+    calls from its ports, see acceptors.py."""
 
     name: str
     default_port: int = 0
     default_metrics_port: int = 0
     defaults: dict[str, Any] = field(default_factory=dict)
+    acceptors: int = 1
 
     def option_defaults(self) -> dict[str, Any]:
         return {"port": self.default_port, "metrics_port": self.default_metrics_port, **self.defaults}
@@ -68,7 +59,7 @@ class ServiceRuntime(Generic[Opt]):
         self.token_port = 0
         self.metrics_port = 0
         self.stopping = asyncio.Event()
-        self.server = grpc.aio.server(options=SERVER_OPTIONS)
+        self.server = Acceptors(component.acceptors)
         self._registrar = Registrar(self.server, log)
         self.health = Health(lambda: self._registrar.services)
         self.pages = Pages(lambda: self._not_ready)
@@ -177,14 +168,13 @@ class ServiceRuntime(Generic[Opt]):
         options = self.options
         if options.insecure:
             self.log.warning("insecure: no encryption and no authentication; anyone who reaches the port is in")
-            self.port = self._bind(lambda at: self.server.add_insecure_port(at), options.port)
+            self.port = self._bind(options.port, None)
             return
         files = CertificateFiles(options)
-        strict = files.credentials(require_client_certificate=True)
-        self.port = self._bind(lambda at: self.server.add_secure_port(at, strict), options.port)
+        self.port = self._bind(options.port, partial(files.credentials, require_client_certificate=True))
         if options.token_port >= 0:
-            lenient = files.credentials(require_client_certificate=False)
-            self.token_port = self._bind(lambda at: self.server.add_secure_port(at, lenient), options.token_port)
+            lenient = partial(files.credentials, require_client_certificate=False)
+            self.token_port = self._bind(options.token_port, lenient)
 
     async def serve_pages(self) -> None:
         """Starts the HTTP pages. Raises OptionsError when the port is taken."""
@@ -228,16 +218,13 @@ class ServiceRuntime(Generic[Opt]):
             await self._client.close()
         await self.pages.stop()
 
-    def _bind(self, add: Callable[[str], int], port: int) -> int:
+    def _bind(self, port: int, credentials: Callable[[], grpc.ServerCredentials] | None) -> int:
         address = self.options.bind_address
         host = f"[{address}]" if ":" in address else address
         try:
-            bound = add(f"{host}:{port}")
-        except RuntimeError as error:
+            return self.server.listen(host, port, credentials)
+        except (RuntimeError, OSError) as error:
             raise OptionsError(f"--port: cannot listen on {host}:{port}: {error}") from error
-        if not bound:
-            raise OptionsError(f"--port: cannot listen on {host}:{port}")
-        return bound
 
     def _announce(self, ports: dict[str, int]) -> None:
         if self.options.ready_file is not None:

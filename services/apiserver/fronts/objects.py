@@ -19,7 +19,7 @@ from services.apiserver.crd.definition import CustomInfo
 from services.apiserver.crd.resource import CustomResource
 from services.apiserver.fronts.instrument import MUTATING, Instrument
 from services.apiserver.fronts.kinds import expected_kind
-from services.apiserver.fronts.limits import Limit
+from services.apiserver.fronts.limits import Limits
 from services.apiserver.registry.context import Context, User
 from services.apiserver.registry.deletion import Deleted
 from services.apiserver.registry.reading import ListOptions, WatchOptions
@@ -51,15 +51,13 @@ class ObjectsFront:
         authenticate: Authenticate,
         instrument: Instrument,
         log: Any,
-        max_reads: int = 800,
-        max_writes: int = 400,
+        limits: Limits,
     ) -> None:
         self._registry = registry
         self._authenticate = authenticate
         self._instrument = instrument
         self._log = log
-        self._reads = Limit(max_reads)
-        self._writes = Limit(max_writes)
+        self._limits = limits
 
     def handlers(self) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
         pb = objects_pb2
@@ -95,7 +93,7 @@ class ObjectsFront:
                 try:
                     user = await self._authenticate(context)
                     await self._registry.seek(target)
-                    with (self._writes if verb in MUTATING else self._reads).place(user):
+                    async with (self._limits.writes if verb in MUTATING else self._limits.reads).place(user):
                         response = await method(request, target, user)
                 except Exception as error:
                     failure = self._failure(error)
@@ -178,7 +176,8 @@ class ObjectsFront:
 
     async def batch(self, request: objects_pb2.BatchRequest, user: User) -> bytes:
         """All operations at once: the group commit carries them to etcd together."""
-        outcomes = await asyncio.gather(*(self._operation(operation, user) for operation in request.operations))
+        async with self._limits.writes.place(user):
+            outcomes = await asyncio.gather(*(self._operation(operation, user) for operation in request.operations))
         return b"".join(b"\x0a" + varint(len(outcome)) + outcome for outcome in outcomes)
 
     async def _operation(self, operation: objects_pb2.BatchRequest.Operation, user: User) -> bytes:

@@ -47,6 +47,7 @@ async def kubectl(apiserver: RunningApiserver, tmp_path: Path) -> AsyncIterator[
         instrument=server.instrument,
         log=structlog.get_logger(),
         kubelets=Kubelets(server.registry, None),
+        limits=server.limits,
     )
     bound = socket.create_server(("127.0.0.1", 0))
     url = f"https://127.0.0.1:{bound.getsockname()[1]}"

@@ -31,7 +31,7 @@ from services.apiserver.fronts.http.paths import resource_path, split
 from services.apiserver.fronts.http.portforward import PortForward
 from services.apiserver.fronts.http.verbs import Request, Verbs, error_line, warning_header
 from services.apiserver.fronts.instrument import Instrument
-from services.apiserver.fronts.limits import Limit
+from services.apiserver.fronts.limits import Limits
 from services.apiserver.fronts.objects import JSON
 from services.apiserver.fronts.pods import Kubelets
 from services.apiserver.registry.context import User
@@ -69,8 +69,7 @@ class HttpFront:
         log: Any,
         kubelets: Kubelets,
         ready: Callable[[], bool] = lambda: True,
-        max_reads: int = 800,
-        max_writes: int = 400,
+        limits: Limits,
     ) -> None:
         self._registry = registry
         self._identify = authenticate
@@ -85,8 +84,7 @@ class HttpFront:
             "portforward": PortForward(registry, kubelets),
         }
         self._ready = ready
-        self._reads = Limit(max_reads)
-        self._writes = Limit(max_writes)
+        self._limits = limits
         self._verbs = Verbs(registry, instrument)
         self._metrics = Metrics(registry, kubelets)
         self._discovery = Discovery(registry, extra=LISTED)
@@ -206,7 +204,7 @@ class HttpFront:
                 user = await self._authenticate(request)
                 await self._registry.seek(target)
                 reads = request.method in ("GET", "HEAD")
-                with (self._reads if reads else self._writes).place(user):
+                async with (self._limits.reads if reads else self._limits.writes).place(user):
                     if not reads:
                         asked = _with_body(asked, await read_body(request))
                     answering = self._metrics if target.api_version == METRICS else self._verbs

@@ -1,0 +1,35 @@
+"""Several gRPC servers on one port are one to their callers, and keep others off it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+
+from tillerman.service.acceptors import Acceptors
+
+
+async def echo(request: bytes, _context: Any) -> bytes:
+    return request
+
+
+async def test_every_connection_is_served_and_nobody_else_gets_the_port() -> None:
+    acceptors, other = Acceptors(3), Acceptors(3)
+    acceptors.add_registered_method_handlers("Test", {"Echo": grpc.unary_unary_rpc_method_handler(echo)})
+    port = acceptors.listen("127.0.0.1", 0, None)
+    await acceptors.start()
+    try:
+        with pytest.raises(OSError, match="in use"):
+            other.listen("127.0.0.1", port, None)
+        for number in range(12):
+            options = [("grpc.use_local_subchannel_pool", 1)]
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
+                assert await channel.unary_unary("/Test/Echo")(b"%d" % number) == b"%d" % number
+    finally:
+        await acceptors.stop(0)
+        await other.stop(0)
+    again = Acceptors(3)
+    assert again.listen("127.0.0.1", port, None) == port
+    await again.stop(0)
