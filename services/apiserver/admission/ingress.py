@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from services.apiserver.admission.chain import CREATE, Attributes, BasePlugin
+from services.apiserver.admission.parsed import Parsed
 from services.apiserver.admission.storage import newest_default
 from services.apiserver.registry.catalog import Catalog
 
@@ -16,16 +19,15 @@ class DefaultIngressClass(BasePlugin):
     resources = frozenset({("networking.k8s.io", "ingresses")})
 
     def __init__(self, catalog: Catalog) -> None:
-        self._catalog = catalog
+        self._default: Parsed[str] = Parsed(catalog, "networking.k8s.io/v1", "ingressclasses", _default_class)
 
     async def admit(self, attributes: Attributes) -> None:
         ingress = attributes.obj
         if ingress.spec.HasField("ingressClassName") or OLD_CLASS in ingress.metadata.annotations:
             return
-        classes = self._catalog.get("networking.k8s.io/v1", "ingressclasses")
-        found = newest_default(
-            [entry.message() for entry in classes.cache.entries.values()],
-            lambda annotations: annotations.get(DEFAULT_CLASS) == "true",
-        )
-        if found is not None:
-            ingress.spec.ingressClassName = found.metadata.name
+        if name := self._default.value():
+            ingress.spec.ingressClassName = name
+
+
+def _default_class(classes: list[Any]) -> str:
+    return newest_default(classes, lambda annotations: annotations.get(DEFAULT_CLASS) == "true")

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from services.apiserver.admission.chain import CREATE, UPDATE, Attributes, BasePlugin, aggregate, refused
+from services.apiserver.admission.parsed import Parsed
 from services.apiserver.registry.catalog import Catalog
 from services.apiserver.registry.resource import Resource
 from tillerman.api.pods import is_restartable_init
@@ -21,7 +22,7 @@ Rule = Callable[[str, str, Any, Amounts, Amounts], str | None]
 
 class LimitRanger(BasePlugin):
     def __init__(self, catalog: Catalog) -> None:
-        self._catalog = catalog
+        self._by_namespace: Parsed[dict[str, list[Any]]] = Parsed(catalog, "v1", "limitranges", _by_namespace)
 
     def handles(self, operation: str, resource: Resource, subresource: str) -> bool:
         """A pod's containers are what they are once it exists, so its updates are not looked at; its resizes are."""
@@ -31,12 +32,12 @@ class LimitRanger(BasePlugin):
         return kind == PODS and (operation, subresource) in ((CREATE, ""), (UPDATE, "resize"))
 
     def _ranges(self, attributes: Attributes) -> list[Any]:
-        resource = self._catalog.get("v1", "limitranges")
-        if not resource.cache.entries:
+        found = self._by_namespace.value().get(attributes.namespace)
+        if found is None:
             return []
         if attributes.old is not None and attributes.old.metadata.HasField("deletionTimestamp"):
             return []
-        return [entry.message() for entry in resource.cache.select(resource.range_prefix(attributes.namespace))]
+        return found
 
     async def admit(self, attributes: Attributes) -> None:
         if (attributes.resource.group, attributes.resource.name) == PODS:
@@ -49,6 +50,13 @@ class LimitRanger(BasePlugin):
         for limit_range in self._ranges(attributes):
             if faults := check(attributes.obj, limit_range):
                 raise refused(attributes, aggregate(faults))
+
+
+def _by_namespace(ranges: list[Any]) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    for each in sorted(ranges, key=lambda each: each.metadata.name):
+        found.setdefault(each.metadata.namespace, []).append(each)
+    return found
 
 
 def fill_in(pod: Any, limit_range: Any) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from services.apiserver.admission.chain import CREATE, UPDATE, Attributes, BasePlugin, refused
+from services.apiserver.admission.parsed import Parsed
 from services.apiserver.registry.catalog import Catalog
 from services.apiserver.registry.reading import Reader
 
 PREEMPTS = "PreemptLowerPriority"
-CLASSES = "priorityclasses"
+SCHEDULING, CLASSES = "scheduling.k8s.io/v1", "priorityclasses"
 
 
 class Priority(BasePlugin):
@@ -19,6 +20,7 @@ class Priority(BasePlugin):
     def __init__(self, catalog: Catalog, reader: Reader) -> None:
         self._catalog = catalog
         self._reader = reader
+        self._default: Parsed[Any | None] = Parsed(catalog, SCHEDULING, CLASSES, _default_of)
 
     async def admit(self, attributes: Attributes) -> None:
         """Raises Forbidden for a class that does not exist, and for numbers that are not the class's."""
@@ -29,7 +31,7 @@ class Priority(BasePlugin):
             return
         spec = attributes.obj.spec
         name = spec.priorityClassName
-        found = await self._class(name) if name else self._default()
+        found = await self._class(name) if name else self._default.value()
         if name and found is None:
             raise refused(attributes, f"no PriorityClass with name {name} was found")
         value, policy = (found.value, found.preemptionPolicy) if found is not None else (0, PREEMPTS)
@@ -55,7 +57,7 @@ class Priority(BasePlugin):
         """Raises Forbidden for a second default class."""
         if attributes.resource.name != CLASSES or not attributes.obj.globalDefault:
             return
-        default = self._default()
+        default = self._default.value()
         if default is None:
             return
         if attributes.operation == CREATE or default.metadata.name != attributes.obj.metadata.name:
@@ -63,16 +65,15 @@ class Priority(BasePlugin):
             raise refused(attributes, f"PriorityClass {name} is already marked as default. Only one default can exist")
 
     async def _class(self, name: str) -> Any | None:
-        classes = self._catalog.get("scheduling.k8s.io/v1", CLASSES)
+        classes = self._catalog.get(SCHEDULING, CLASSES)
         key = classes.key("", name)
         entry = classes.cache.entries.get(key) or await self._reader.fresh(classes, key)
         return None if entry is None else entry.message()
 
-    def _default(self) -> Any | None:
-        """The class of the lowest value, should there be more than one after all."""
-        classes = self._catalog.get("scheduling.k8s.io/v1", CLASSES)
-        marked = [found for entry in classes.cache.entries.values() if (found := entry.message()).globalDefault]
-        return min(marked, key=lambda found: found.value, default=None)
+
+def _default_of(classes: list[Any]) -> Any | None:
+    """The class of the lowest value, should there be more than one default after all."""
+    return min((found for found in classes if found.globalDefault), key=lambda found: found.value, default=None)
 
 
 def _keep(new: Any, old: Any) -> None:

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from services.apiserver.admission.chain import CREATE, Attributes, BasePlugin, refused
+from services.apiserver.admission.parsed import Decoded
 from services.apiserver.registry.catalog import Catalog
 from services.apiserver.registry.reading import Reader
 from services.apiserver.registry.writing import SUFFIX_ALPHABET
@@ -41,6 +42,7 @@ class ServiceAccounts(BasePlugin):
     def __init__(self, catalog: Catalog, reader: Reader) -> None:
         self._catalog = catalog
         self._reader = reader
+        self._decoded = Decoded()
 
     async def admit(self, attributes: Attributes) -> None:
         """Raises Forbidden."""
@@ -76,7 +78,7 @@ class ServiceAccounts(BasePlugin):
     def _cached(self, namespace: str, name: str) -> Any | None:
         accounts = self._catalog.get("v1", "serviceaccounts")
         entry = accounts.cache.entries.get(accounts.key(namespace, name))
-        return None if entry is None else entry.message()
+        return None if entry is None else self._decoded.of(entry)
 
     async def _account(self, attributes: Attributes, name: str) -> Any | None:
         """None where there are no accounts at all."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from services.apiserver.admission.chain import CREATE, UPDATE, Attributes, BasePlugin, refused
+from services.apiserver.admission.parsed import Parsed
 from services.apiserver.registry.catalog import Catalog
 from tillerman.api.quantity import parse_quantity
 from tillerman.api.quota import BETA_CLASS, claim_class
@@ -16,10 +17,15 @@ FINALIZERS = {CLAIMS: "kubernetes.io/pvc-protection", VOLUMES: "kubernetes.io/pv
 DEFAULT_CLASS = ("storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class")
 
 
-def newest_default(objects: list[Any], is_default: Callable[[Mapping[str, str]], bool]) -> Any | None:
-    """Of the objects that their annotations mark as default the newest; of two as old the first by name."""
-    marked = [obj for obj in objects if is_default(obj.metadata.annotations)]
-    return min(marked, key=lambda o: (-to_seconds(o.metadata.creationTimestamp), o.metadata.name), default=None)
+def newest_default(objects: list[Any], is_default: Callable[[Mapping[str, str]], bool]) -> str:
+    """Of the objects that their annotations mark as default the newest's name; of two as old the first by name."""
+    marked = [obj.metadata for obj in objects if is_default(obj.metadata.annotations)]
+    found = min(marked, key=lambda meta: (-to_seconds(meta.creationTimestamp), meta.name), default=None)
+    return "" if found is None else str(found.name)
+
+
+def _default_class(classes: list[Any]) -> str:
+    return newest_default(classes, lambda annotations: any(annotations.get(key) == "true" for key in DEFAULT_CLASS))
 
 
 class DefaultStorageClass(BasePlugin):
@@ -29,19 +35,14 @@ class DefaultStorageClass(BasePlugin):
     resources = frozenset({CLAIMS})
 
     def __init__(self, catalog: Catalog) -> None:
-        self._catalog = catalog
+        self._default: Parsed[str] = Parsed(catalog, "storage.k8s.io/v1", "storageclasses", _default_class)
 
     async def admit(self, attributes: Attributes) -> None:
         claim = attributes.obj
         if claim.spec.HasField("storageClassName") or BETA_CLASS in claim.metadata.annotations:
             return
-        classes = self._catalog.get("storage.k8s.io/v1", "storageclasses")
-        found = newest_default(
-            [entry.message() for entry in classes.cache.entries.values()],
-            lambda annotations: any(annotations.get(key) == "true" for key in DEFAULT_CLASS),
-        )
-        if found is not None:
-            claim.spec.storageClassName = found.metadata.name
+        if name := self._default.value():
+            claim.spec.storageClassName = name
 
 
 class StorageProtection(BasePlugin):
