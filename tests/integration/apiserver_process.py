@@ -65,6 +65,11 @@ class ApiserverProcess:
         return (self.folder / "log").read_text(errors="replace")
 
     @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
@@ -104,8 +109,7 @@ class ApiserverProcess:
 
     def pss(self) -> int:
         """Bytes of memory that are this process's own share."""
-        assert self._process is not None
-        for line in Path(f"/proc/{self._process.pid}/smaps_rollup").read_text().splitlines():
+        for line in Path(f"/proc/{self.pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
                 return int(line.split()[1]) * 1024
         raise RuntimeError("no Pss")

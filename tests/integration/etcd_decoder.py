@@ -198,7 +198,8 @@ def decode(raw: bytes, message: str, path: str = "") -> Decoded:
         last = number
         if fact.key:
             key, content = entry_of(value, fact, here)
-            if last_key and key <= last_key:
+            # protobuf's writer puts a key after those that it is the beginning of, Go's before them. It means nothing.
+            if last_key and key <= last_key and not (last_key.startswith(key) and key != last_key):
                 raise Undecodable(f"{here}: keys out of order: {last_key!r}, {key!r}")
             last_key = key
             out.values.setdefault(fact.name, {})[key] = content

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import grpc.aio
-from etcd_decoder import Pair
 
+from tests.integration.etcd_decoder import Pair
 from tillerman.pb.etcd import rpc_pb2, rpc_pb2_grpc
 
 

@@ -20,11 +20,11 @@ from api_calls import (
     delete_options,
     path_of,
 )
-from etcd_decoder import decode_all
-from etcd_reading import stored_pairs
 from minimal_manifests import GENERATIONS, STATUS, manifest, real_name, stored_kinds
 from real_apiserver import Etcd
 
+from tests.integration.etcd_decoder import decode_all
+from tests.integration.etcd_reading import stored_pairs
 from tillerman.api.scheme import ResourceInfo
 from tillerman.api.status import StatusError
 from tillerman.pb.api import objects_pb2 as pb

@@ -12,10 +12,10 @@ from typing import Any
 import grpc
 import orjson
 from apiserver_process import ApiserverProcess
-from etcd_decoder import decode, unwrap
 from model import DELETED, History, Key, Operation, Seen, Selects, Stretch, Version, version_of
 from real_apiserver import Etcd
 
+from tests.integration.etcd_decoder import decode, unwrap
 from tillerman.api.status import StatusError
 from tillerman.client import Client
 from tillerman.pb.api import objects_pb2 as pb

@@ -139,7 +139,7 @@ class Connection:
         return cls(*await asyncio.open_connection("127.0.0.1", server.http_port, ssl=server.ssl(), limit=1 << 20))
 
     def close(self) -> None:
-        self.writer.close()
+        self.writer.transport.abort()
 
     async def ask(self, call: Call) -> HttpAnswer:
         self.writer.write(call.raw)

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 from apiserver_process import ApiserverProcess
-from etcd_decoder import PREFIXES, Pair, decode_all
-from etcd_reading import stored_pairs
 from fuzz_run import Connection, Report, run
 from hostile_requests import ANNOTATION, NAMESPACE, Call, resources
 from real_apiserver import Etcd
 
+from tests.integration.etcd_decoder import PREFIXES, Pair, decode_all
+from tests.integration.etcd_reading import stored_pairs
 from tillerman.client import Client
 from tillerman.pb.k8s import core_v1_pb2
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import platform
 import socket
 import ssl
@@ -39,6 +40,7 @@ from services.apiserver.registry.registry import Registry, Target, status_of
 from services.apiserver.storage.errors import StorageError
 from tillerman.api.status import (
     StatusError,
+    bad_request,
     forbidden,
     internal,
     no_such_path,
@@ -309,14 +311,17 @@ def _with_body(request: Request, body: bytes) -> Request:
 
 
 async def read_body(request: web.BaseRequest) -> bytes:
-    """Raises RequestEntityTooLarge."""
+    """Raises RequestEntityTooLarge, BadRequest."""
     parts: list[bytes] = []
     size = 0
-    async for part in request.content.iter_any():
-        size += len(part)
-        if size > MAX_BODY:
-            raise request_entity_too_large(f"Request entity too large: limit is {MAX_BODY}")
-        parts.append(part)
+    try:
+        async for part in request.content.iter_any():
+            size += len(part)
+            if size > MAX_BODY:
+                raise request_entity_too_large(f"Request entity too large: limit is {MAX_BODY}")
+            parts.append(part)
+    except web.RequestPayloadError as error:
+        raise bad_request(f"the body cannot be read: {error}") from error
     return b"".join(parts)
 
 
@@ -397,6 +402,13 @@ def tls_context(certificate: Path, key: Path, client_ca: Path | None) -> ssl.SSL
     return context
 
 
+def _quiet() -> logging.Logger:
+    """aiohttp's log. The front answers for itself; what is left are callers that don't speak HTTP, many lines each."""
+    log = logging.getLogger("apiserver.http")
+    log.setLevel(logging.CRITICAL)
+    return log
+
+
 async def listen(front: HttpFront, bound: socket.socket, tls: ssl.SSLContext | None) -> Callable[[], Awaitable[None]]:
     """Serves on a bound socket; the returned function ends it, with the requests in progress."""
     server = web.Server(
@@ -404,6 +416,9 @@ async def listen(front: HttpFront, bound: socket.socket, tls: ssl.SSLContext | N
         handler_cancellation=True,
         keepalive_timeout=KEEPALIVE_SECONDS,
         access_log=None,
+        # As Kubernetes: bodies are what they are, whatever Content-Encoding says.
+        auto_decompress=False,
+        logger=_quiet(),
     )
     runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=0.5)
     await runner.setup()
