@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+# A part of the object is all that may be written here.
+RESTRICTED = frozenset({"approval", "ephemeralcontainers", "resize"})
 # Written by code that knows what it does: the kinds' rules about updates don't apply.
-OWN_RULES = frozenset({"binding", "finalize", "approval", "ephemeralcontainers", "resize"})
+OWN_RULES = frozenset({"binding", "finalize"})
 
 
 def restrict(subresource: str, new: Any, old: Any, merged: Any) -> Any:

@@ -18,7 +18,7 @@ from services.apiserver.admission.chain import CREATE, UPDATE, Attributes, Chain
 from services.apiserver.cache.entry import Entry
 from services.apiserver.registry import managed
 from services.apiserver.registry.context import Context
-from services.apiserver.registry.partial import OWN_RULES, restrict
+from services.apiserver.registry.partial import OWN_RULES, RESTRICTED, restrict
 from services.apiserver.registry.reading import Reader
 from services.apiserver.registry.requester import REQUESTS, name_requester
 from services.apiserver.registry.resource import Resource
@@ -266,7 +266,7 @@ class Writer:
         resource, name, subresource = attributes.resource, attributes.name, attributes.subresource
         old, context = attributes.old, attributes.context
         new = await mutate(resource.copy(old))
-        if subresource in OWN_RULES:
+        if subresource in RESTRICTED:
             new = restrict(subresource, new, old, resource.copy(old))
         meta = new.metadata
         if not meta.resourceVersion and resource.demands_version(new):

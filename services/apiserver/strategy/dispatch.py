@@ -121,6 +121,8 @@ def validate_update(new: Any, old: Any, subresource: str = "") -> list[Cause]:
         causes.append(invalid("metadata.resourceVersion", "", "must be specified for an update"))
     if subresource == "status":
         return [*causes, *rules.validate_status(new, old)]
+    if subresource in rules.through:
+        return [*causes, *rules.through[subresource](new, old)]
     if rules.validate_on_update:
         causes += _validate_again(new, rules)
     return [*causes, *rules.validate_update(new, old)]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from services.apiserver.strategy.names import NameRule, dns_subdomain
@@ -46,6 +46,8 @@ class Kind:
     # Rules about old and new together; `validate` has already run on the new object.
     validate_update: ValidateUpdate = _no_causes
     validate_status: ValidateUpdate = _no_causes
+    # Rules of writes through other subresources of the object, instead of all others.
+    through: Mapping[str, ValidateUpdate] = field(default_factory=dict)
     # The old object is valid by definition: kinds whose updates are checked by the transition alone leave this off.
     validate_on_update: bool = True
     # Many objects of the kind are equal but for their metadata, and the rules look at nothing else: see alike.py.

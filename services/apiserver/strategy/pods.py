@@ -11,7 +11,7 @@ from services.apiserver.strategy.causes import (
     invalid_all,
     qualified_name,
 )
-from services.apiserver.strategy.containers import image
+from services.apiserver.strategy.containers import ephemeral_containers, image
 from services.apiserver.strategy.equality import semantically_equal
 from services.apiserver.strategy.kind import Kind
 from services.apiserver.strategy.names import dns_subdomain
@@ -173,9 +173,10 @@ def _container_statuses(path: str, statuses: Any, old: Any, restart_policy: str)
     return causes
 
 
-def validate_ephemeral_containers(new: Any, old: Any) -> list[Cause]:
+def _validate_ephemeral_containers(new: Any, old: Any) -> list[Cause]:
     """An update through pods/ephemeralcontainers: what is there stays, more may come."""
-    causes: list[Cause] = []
+    volumes = {volume.name: volume for volume in new.spec.volumes}
+    causes = ephemeral_containers("spec.ephemeralContainers", new.spec, volumes)
     before = {c.ephemeralContainerCommon.name: c for c in old.spec.ephemeralContainers}
     after = {c.ephemeralContainerCommon.name: c for c in new.spec.ephemeralContainers}
     for name, container in before.items():
@@ -188,7 +189,7 @@ def validate_ephemeral_containers(new: Any, old: Any) -> list[Cause]:
     return causes
 
 
-def validate_resize(new: Any, old: Any) -> list[Cause]:
+def _validate_resize(new: Any, old: Any) -> list[Cause]:
     """An update through pods/resize: only containers' cpu and memory."""
     causes: list[Cause] = []
     masked = core.PodSpec()
@@ -220,6 +221,7 @@ KINDS = {
         validate=_validate,
         validate_update=_validate_update,
         validate_status=_validate_status,
+        through={"ephemeralcontainers": _validate_ephemeral_containers, "resize": _validate_resize},
     ),
     core.PodTemplate: Kind(generation=False, create_on_update=False, validate=_validate_template),
 }

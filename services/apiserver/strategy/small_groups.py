@@ -162,7 +162,18 @@ def _request_status(new: Any, old: Any) -> list[Cause]:
     if old.status.certificate and new.status.certificate != old.status.certificate:
         detail = "updates may not change existing certificate content"
         causes.append(forbidden("status.certificate", detail))
-    return causes + _conditions("status.conditions", new.status.conditions)
+    return causes + _request_conditions(new, old)
+
+
+def _request_conditions(new: Any, old: Any) -> list[Cause]:
+    """A decision that was taken stays."""
+    path = "status.conditions"
+    causes = _conditions(path, new.status.conditions)
+    for kind in ("Approved", "Denied", "Failed"):
+        before, after = ([c for c in r.status.conditions if c.type == kind] for r in (old, new))
+        if len(after) < len(before):
+            causes.append(forbidden(path, f'updates may not remove a condition of type "{kind}"'))
+    return causes
 
 
 def _conditions(path: str, conditions: Any) -> list[Cause]:
@@ -238,6 +249,7 @@ KINDS = {
         update_status=_update_request_status,
         validate=_validate_request,
         validate_status=_request_status,
+        through={"approval": _request_conditions},
     ),
     apiregistration.APIService: Kind(
         name=path_segment,

@@ -296,3 +296,52 @@ def test_claims_name_their_source_in_both_fields() -> None:
     )
     strategy.prepare_for_create(claim)
     assert codec.to_dict(claim.spec.dataSourceRef) == {**source, "apiGroup": None}
+
+
+def through(
+    content: dict[str, Any], subresource: str, before: dict[str, Any], after: dict[str, Any]
+) -> set[tuple[str, str]]:
+    """(field, reason) of each cause that a write through a subresource is refused for."""
+    meta = {
+        "name": "x",
+        "creationTimestamp": "2026-01-01T00:00:00Z",
+        **({"namespace": "n"} if "spec" in content else {}),
+    }
+    old: Any = codec.from_dict({**content, "metadata": meta, **before})
+    new: Any = codec.from_dict({**content, "metadata": meta, **after})
+    for obj in (old, new):
+        strategy.default(obj)
+    return {(cause.field, cause.type) for cause in strategy.validate_update(new, old, subresource)}
+
+
+DEBUG = {"name": "debug", "image": "i"}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "causes"),
+    [
+        ([], [DEBUG], set()),
+        ([], [{**DEBUG, "ports": [{"containerPort": 1}]}], {("spec.ephemeralContainers[0].ports", FORBIDDEN)}),
+        ([], [{**DEBUG, "name": "c"}], {("spec.ephemeralContainers[0].name", DUPLICATE)}),
+        ([DEBUG], [], {("spec.ephemeralContainers", FORBIDDEN)}),
+        ([DEBUG], [{**DEBUG, "image": "j"}], {("spec.ephemeralContainers", FORBIDDEN)}),
+    ],
+)
+def test_debugging_containers(before: list[Any], after: list[Any], causes: set[tuple[str, str]]) -> None:
+    specs = [pod({"ephemeralContainers": part})["spec"] for part in (before, after)]
+    refused = through(pod(), "ephemeralcontainers", {"spec": specs[0]}, {"spec": specs[1]})
+    assert refused == causes
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "causes"),
+    [
+        ([], ["Approved"], set()),
+        (["Approved"], [], {("status.conditions", FORBIDDEN)}),
+        ([], ["Approved", "Denied"], {("status.conditions", INVALID)}),
+    ],
+)
+def test_approvals(before: list[str], after: list[str], causes: set[tuple[str, str]]) -> None:
+    request = {"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest"}
+    states = [{"status": {"conditions": [{"type": t, "status": "True"} for t in kinds]}} for kinds in (before, after)]
+    assert through(request, "approval", *states) == causes

@@ -21,9 +21,11 @@ from services.apiserver.registry.registry import Registry, Target
 from services.apiserver.registry.writing import Written
 from tillerman.api.scheme import ResourceInfo
 from tillerman.api.status import (
+    Cause,
     StatusError,
     forbidden_field,
     invalid,
+    invalid_value,
     make,
     no_such_path,
     not_supported,
@@ -212,9 +214,8 @@ class Verbs:
         if validation not in ("", "Strict", "Warn", "Ignore"):
             cause = not_supported("fieldValidation", validation, ("", "Ignore", "Strict", "Warn"))
             raise invalid(f"{_options_kind(request.method)}.meta.k8s.io", "", [cause])
-        if len(query.get("fieldManager", "")) > MAX_MANAGER:
-            cause = too_long("fieldManager", MAX_MANAGER)
-            raise invalid(f"{_options_kind(request.method)}.meta.k8s.io", "", [cause])
+        if causes := manager_faults(query.get("fieldManager", "")):
+            raise invalid(f"{_options_kind(request.method)}.meta.k8s.io", "", causes)
         return Context(
             user,
             dry_run=query.get("dryRun") == "All",
@@ -392,6 +393,16 @@ def _check_initial_events(query: Mapping[str, str], options: WatchOptions) -> No
 def check_dry_run(values: list[str], kind: str) -> None:
     if any(value != "All" for value in values):
         raise invalid(f"{kind}.meta.k8s.io", "", [not_supported("dryRun", values, ("All",))])
+
+
+def manager_faults(name: str) -> list[Cause]:
+    """What is wrong with a fieldManager."""
+    causes = [too_long("fieldManager", MAX_MANAGER)] if len(name.encode()) > MAX_MANAGER else []
+    for position, letter in enumerate(name):
+        if not letter.isprintable():
+            detail = f"invalid character U+{ord(letter):04X} (at position {position})"
+            causes.append(invalid_value("fieldManager", name, detail))
+    return causes
 
 
 def _options_kind(method: str) -> str:
