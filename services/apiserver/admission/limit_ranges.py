@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
+from operator import gt, lt
 from typing import Any
 
 from services.apiserver.admission.chain import CREATE, UPDATE, Attributes, BasePlugin, aggregate, refused
@@ -116,33 +117,33 @@ def _each(rule: Rule, kind: str, enforced: Amounts, requests: Amounts, limits: A
 
 
 def minimum(kind: str, name: str, enforced: Any, requests: Amounts, limits: Amounts) -> str | None:
-    head = f"minimum {name} usage per {kind} is {canonical(enforced)}"
-    if name not in requests:
-        return f"{head}.  No request is specified"
-    if parse_quantity(requests[name]) < parse_quantity(enforced):
-        return f"{head}, but request is {canonical(requests[name])}"
-    if name in limits and parse_quantity(limits[name]) < parse_quantity(enforced):
-        return f"{head}, but limit is {canonical(limits[name])}"
-    return None
+    return _bound("minimum", lt, kind, name, enforced, (("request", requests), ("limit", limits)))
 
 
 def maximum(kind: str, name: str, enforced: Any, requests: Amounts, limits: Amounts) -> str | None:
-    head = f"maximum {name} usage per {kind} is {canonical(enforced)}"
-    if name not in limits:
-        return f"{head}.  No limit is specified"
-    if parse_quantity(limits[name]) > parse_quantity(enforced):
-        return f"{head}, but limit is {canonical(limits[name])}"
-    if name in requests and parse_quantity(requests[name]) > parse_quantity(enforced):
-        return f"{head}, but request is {canonical(requests[name])}"
-    return None
+    return _bound("maximum", gt, kind, name, enforced, (("limit", limits), ("request", requests)))
 
 
 def maximum_request(kind: str, name: str, enforced: Any, requests: Amounts, limits: Amounts) -> str | None:
-    head = f"maximum {name} usage per {kind} is {canonical(enforced)}"
-    if name not in requests:
-        return f"{head}.  No request is specified"
-    if parse_quantity(requests[name]) > parse_quantity(enforced):
-        return f"{head}, but request is {canonical(requests[name])}"
+    return _bound("maximum", gt, kind, name, enforced, (("request", requests),))
+
+
+def _bound(
+    word: str,
+    beyond: Callable[[Decimal, Decimal], bool],
+    kind: str,
+    name: str,
+    enforced: Any,
+    sides: tuple[tuple[str, Amounts], ...],
+) -> str | None:
+    """The first of the sides has to say something; none that does may be beyond the bound."""
+    head = f"{word} {name} usage per {kind} is {canonical(enforced)}"
+    needed, given = sides[0]
+    if name not in given:
+        return f"{head}.  No {needed} is specified"
+    for side, amounts in sides:
+        if name in amounts and beyond(parse_quantity(amounts[name]), parse_quantity(enforced)):
+            return f"{head}, but {side} is {canonical(amounts[name])}"
     return None
 
 

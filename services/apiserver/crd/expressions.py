@@ -139,16 +139,21 @@ class Program:
 
     def run(self, value: Any, old: Any = None, *, had_old: bool = False) -> Any:
         """The value for this `self`. Raises ExpressionError."""
-        from cel_expr_python.cel import Type
+        return evaluated(self._expression, {_SELF: value, _OLD: old, _HAD: had_old})
 
-        try:
-            result = self._expression.eval(data={_SELF: value, _OLD: old, _HAD: had_old})
-        except (RuntimeError, ValueError, TypeError) as error:
-            raise ExpressionError(plain(str(error))) from error
-        found = result.plain_value()
-        if result.type() == Type.ERROR:
-            raise ExpressionError(plain(str(found)))
-        return found
+
+def evaluated(expression: Expression, data: dict[str, Any]) -> Any:
+    """The expression's value. Raises ExpressionError."""
+    from cel_expr_python.cel import Type
+
+    try:
+        result = expression.eval(data=data)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise ExpressionError(plain(str(error))) from error
+    found = result.plain_value()
+    if result.type() == Type.ERROR:
+        raise ExpressionError(plain(str(found)))
+    return found
 
 
 def plain(text: str) -> str:
@@ -178,18 +183,25 @@ def compiled(expression: str, shape: Shape, optional_old: bool = False) -> Progr
 @cache
 def _environment(shape: Shape) -> Env:
     from cel_expr_python import cel
-    from cel_expr_python.ext import ext_bindings, ext_math, ext_optional, ext_strings
 
     own = _type(shape)
+    return environment({_SELF: own, _OLD: own, _HAD: cel.Type.BOOL})
+
+
+def environment(variables: dict[str, Type]) -> Env:
+    """Where expressions over these variables compile: CEL's extensions and Kubernetes' own functions."""
+    from cel_expr_python import cel
+    from cel_expr_python.ext import ext_bindings, ext_math, ext_optional, ext_strings
+
     return cel.NewEnv(
-        variables={_SELF: own, _OLD: own, _HAD: cel.Type.BOOL},
+        variables=variables,
         extensions=[
             ext_strings.ExtStrings(),
             ext_bindings.ExtBindings(),
             ext_math.ExtMath(),
             ext_optional.ExtOptional(),
         ],
-        functions=functions(),
+        functions=_functions(),
     )
 
 
@@ -247,7 +259,7 @@ def _cidr(text: str) -> None:
     ipaddress.ip_interface(text)
 
 
-def functions() -> list[Any]:
+def _functions() -> list[Any]:
     from cel_expr_python.cel import FunctionDecl, Overload, Type
 
     def member(name: str, implementation: Callable[..., Any], returns: Type, *parameters: Type) -> Any:

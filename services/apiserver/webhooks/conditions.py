@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from services.apiserver.crd.expressions import ExpressionError, functions, plain
+from services.apiserver.crd.expressions import ExpressionError, environment, evaluated, plain
 
 if TYPE_CHECKING:
     from cel_expr_python.cel import Env, Expression
@@ -48,16 +48,8 @@ def hold(conditions: Iterable[str], request: Mapping[str, Any]) -> bool:
     return True
 
 
-def _value(expression: str, data: Mapping[str, Any]) -> bool:
-    from cel_expr_python.cel import Type
-
-    try:
-        result = _compiled(expression).eval(data=dict(data))
-    except (RuntimeError, ValueError, TypeError) as error:
-        raise ExpressionError(plain(str(error))) from error
-    value = result.plain_value()
-    if result.type() == Type.ERROR:
-        raise ExpressionError(plain(str(value)))
+def _value(expression: str, data: dict[str, Any]) -> bool:
+    value = evaluated(_compiled(expression), data)
     if not isinstance(value, bool):
         raise ExpressionError("must evaluate to bool")
     return value
@@ -73,16 +65,6 @@ def _compiled(expression: str) -> Expression:
 
 @cache
 def _environment() -> Env:
-    from cel_expr_python import cel
-    from cel_expr_python.ext import ext_bindings, ext_math, ext_optional, ext_strings
+    from cel_expr_python.cel import Type
 
-    return cel.NewEnv(
-        variables=dict.fromkeys(VARIABLES, cel.Type.DYN),
-        extensions=[
-            ext_strings.ExtStrings(),
-            ext_bindings.ExtBindings(),
-            ext_math.ExtMath(),
-            ext_optional.ExtOptional(),
-        ],
-        functions=functions(),
-    )
+    return environment(dict.fromkeys(VARIABLES, Type.DYN))
