@@ -101,7 +101,11 @@ def check_container(pod: Any, wanted: pods_pb2.LogsRequest) -> None:
     containers = [container.name for container in spec.containers]
     init = [container.name for container in spec.initContainers]
     if wanted.container:
-        known = {*containers, *init, *(container.name for container in spec.ephemeralContainers)}
+        known = {
+            *containers,
+            *init,
+            *(container.ephemeralContainerCommon.name for container in spec.ephemeralContainers),
+        }
         if wanted.container not in known:
             raise bad_request(f"container {wanted.container} is not valid for pod {wanted.pod}")
         return

@@ -1,11 +1,14 @@
 """/openapi/v3, generated from the message descriptors and the facts in their options.
 
-A document is made when it is asked for; clients keep it under the hash of its URL.
+A document is made when it is asked for, and kept as bytes until its resources change; clients keep it under the hash of
+its URL. What fields mean, for the common kinds, stands in descriptions.json: by message, "*" for all.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -62,6 +65,8 @@ QUERY = ("dryRun", "fieldManager", "fieldValidation", "force", "pretty")
 class OpenApi:
     def __init__(self, discovery: Discovery) -> None:
         self._discovery = discovery
+        # By path: of which digest, and the document.
+        self._made: dict[str, tuple[str, bytes]] = {}
 
     def index(self) -> Answer:
         """The documents, by group and version."""
@@ -76,7 +81,11 @@ class OpenApi:
         """Raises NotFound."""
         for api_version, rows in self._discovery.groups().items():
             if _path(api_version) == path:
-                return Answer(orjson.dumps(_document(api_version, rows)))
+                digest = _digest(rows)
+                made = self._made.get(path)
+                if made is None or made[0] != digest:
+                    made = self._made[path] = digest, orjson.dumps(_document(api_version, rows))
+                return Answer(made[1])
         raise no_such_path()
 
 
@@ -183,7 +192,8 @@ class _Schemas:
         if descriptor.full_name.startswith(_SCHEMAS):
             return {"x-kubernetes-preserve-unknown-fields": True}
         properties: dict[str, Any] = {}
-        schema: dict[str, Any] = {"type": "object", "description": f"{descriptor.name}."}
+        told = descriptions().get(descriptor.name, {})
+        schema: dict[str, Any] = {"type": "object", "description": told.get("", f"{descriptor.name}.")}
         try:
             api_version, kind = SCHEME.kind_of_name(descriptor.full_name)
         except LookupError:
@@ -237,9 +247,18 @@ def schema_name(full_name: str) -> str:
     return "io.k8s." + full_name.removeprefix("k8s.io.").replace("_", "-")
 
 
+@functools.cache
+def descriptions() -> dict[str, dict[str, str]]:
+    """By message's name ("*": any), by field's name ("": the message itself)."""
+    found: dict[str, dict[str, str]] = orjson.loads(Path(__file__).with_name("descriptions.json").read_bytes())
+    return found
+
+
 def _description(field: Any, facts: options_pb2.FieldFacts) -> str:
-    what = field.message_type.name if field.message_type is not None else field.json_name
-    parts = [f"{field.json_name} ({what})." if what != field.json_name else f"{field.json_name}."]
+    name, told = field.json_name, descriptions()
+    what = field.message_type.name if field.message_type is not None else name
+    plain = f"{name} ({what})." if what != name else f"{name}."
+    parts = [told.get(field.containing_type.name, {}).get(name) or told["*"].get(name) or plain]
     if facts.values:
         parts.append(f"One of {', '.join(value for value in facts.values if value)}.")
     if facts.default:

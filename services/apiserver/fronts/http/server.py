@@ -23,6 +23,7 @@ from services.apiserver.auth.authorize import AuthorizerChain
 from services.apiserver.auth.impersonate import impersonated
 from services.apiserver.fronts.http import content
 from services.apiserver.fronts.http.channels import Channels
+from services.apiserver.fronts.http.compression import compressed
 from services.apiserver.fronts.http.content import Answer
 from services.apiserver.fronts.http.discovery import Discovery
 from services.apiserver.fronts.http.logs import Logs, NoLog
@@ -121,7 +122,7 @@ class HttpFront:
             raise forbidden("", "", detail)
         if request.method not in ("GET", "HEAD"):
             raise no_such_path()
-        return _response(self._page(request, segments))
+        return _response(await compressed(self._page(request, segments), request.headers))
 
     async def _caller_of_path(self, request: web.BaseRequest) -> User:
         """Who has no credentials at all may still ask for what everybody may see."""
@@ -219,7 +220,7 @@ class HttpFront:
                 answer = content.refusal(failure)
             else:
                 outcome.code = answer.code
-        return _response(answer)
+        return _response(await compressed(answer, request.headers) if reads else answer)
 
     async def _stream(self, request: web.BaseRequest, target: Target) -> web.StreamResponse:
         with self._instrument.stream("CONNECT", target) as outcome:
