@@ -3,8 +3,9 @@
 The tours run side by side, each in a namespace of its own.
 """
 
-import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -50,7 +51,7 @@ WANTED_COMMANDS = 200
 
 @pytest.fixture(scope="module")
 def cluster(new_cluster: Callable[..., Cluster], tools: str) -> Iterator[Cluster]:
-    if shutil.which("kubectl") is None and os.environ.get("TILLERMAN_REQUIRE_KUBECTL") != "1":
+    if shutil.which("kubectl") is None:
         pytest.skip("kubectl is not installed")
     cluster = new_cluster("tours", "--nodes", "3")
     cluster.up()
@@ -91,3 +92,24 @@ def test_the_tours_ran_many_distinct_commands(started: dict[str, "Future[None]"]
     if failed:
         pytest.skip(f"tours failed: {', '.join(failed)}")
     assert len(ledger.commands) >= WANTED_COMMANDS
+
+
+def test_a_client_of_etcd_finds_what_it_needs(cluster: Cluster) -> None:
+    """`tiller status` names etcd's endpoint and files; with them etcdctl reads Kubernetes' keys."""
+    lines = cluster("status", "--name", cluster.name).splitlines()
+    running = {line.split()[0] for line in lines if " running, pid " in line}
+    assert {"etcd", "apiserver", "scheduler", "node-1", "node-2", "node-3"} <= running
+    endpoint = next(line.split()[1] for line in lines if line.startswith("etcd ") and "://" in line)
+    ca, certificate, key = next(line.split()[2:] for line in lines if line.startswith("etcd files"))
+    etcdctl = shutil.which("etcdctl") or str(Path(sys.executable).parent / "etcdctl")
+    flags = [f"--endpoints={endpoint}", f"--cacert={ca}", f"--cert={certificate}", f"--key={key}"]
+    done = subprocess.run(
+        [etcdctl, *flags, "get", "--keys-only", "/registry/minions/node-1"], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == ["/registry/minions/node-1"], done.stderr
+
+
+def test_the_kubeconfig_is_printed_and_named(cluster: Cluster) -> None:
+    path = Path(cluster("kubeconfig", "--path", "--name", cluster.name))
+    assert path.read_text().strip() == cluster("kubeconfig", "--name", cluster.name)
+    assert path.stat().st_mode & 0o077 == 0

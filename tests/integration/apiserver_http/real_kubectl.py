@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import yaml
 
 
 @dataclass
@@ -15,6 +18,14 @@ class Kubectl:
     url: str
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
+
+    def tls(self) -> ssl.SSLContext:
+        """For other clients, as the same user."""
+        content = yaml.safe_load((self.folder / "kubeconfig").read_text())
+        user = content["users"][0]["user"]
+        context = ssl.create_default_context(cafile=content["clusters"][0]["cluster"]["certificate-authority"])
+        context.load_cert_chain(user["client-certificate"], user["client-key"])
+        return context
 
     async def start(self, *args: str) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(

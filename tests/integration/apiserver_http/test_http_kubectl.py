@@ -6,6 +6,7 @@ import asyncio
 import json
 import uuid
 
+import aiohttp
 import pytest
 from real_apiserver import RunningApiserver
 from real_kubectl import Kubectl
@@ -48,6 +49,46 @@ async def test_discovery_without_aggregation(kubectl: Kubectl) -> None:
     resources = json.loads(await kubectl("get", "--raw", "/api/v1"))["resources"]
     eviction = next(r for r in resources if r["name"] == "pods/eviction")
     assert (eviction["group"], eviction["version"], eviction["kind"]) == ("policy", "v1", "Eviction")
+
+
+BETA = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList"
+NEWEST = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind", "api_version"),
+    [
+        (f"{NEWEST},{BETA},application/json", "APIGroupDiscoveryList", "apidiscovery.k8s.io/v2"),
+        (f"{BETA},application/json", "APIGroupDiscoveryList", "apidiscovery.k8s.io/v2beta1"),
+        ("application/json, */*", "APIGroupList", "v1"),
+    ],
+    ids=["1.30 and newer", "1.27 to 1.29", "1.26 and older"],
+)
+async def test_discovery_as_each_kubectl_asks_for_it(
+    kubectl: Kubectl, accept: str, kind: str, api_version: str
+) -> None:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"{kubectl.url}/apis", headers={"Accept": accept}, ssl=kubectl.tls()) as response,
+    ):
+        content = await response.json()
+    assert (content["kind"], content["apiVersion"]) == (kind, api_version)
+    if kind != "APIGroupList":
+        assert f"v={api_version.partition('/')[2]};" in response.headers["Content-Type"]
+
+
+async def test_a_kind_that_nobody_serves(kubectl: Kubectl) -> None:
+    """kubectl looks into /openapi/v2 before it says so."""
+    thing = "apiVersion: example.org/v1\nkind: Thing\nmetadata: {name: x}\n"
+    code, _, err = await kubectl.run("apply", "-f", "-", stdin=thing)
+    assert code == 1 and 'no matches for kind "Thing" in version "example.org/v1"' in err
+
+
+async def test_impersonation(kubectl: Kubectl) -> None:
+    assert "jane" in await kubectl("auth", "whoami", "--as=jane")
+    mine, hers = await kubectl("auth", "can-i", "--list"), await kubectl("auth", "can-i", "--list", "--as=jane")
+    assert "*.*" in mine and "*.*" not in hers
+    assert "selfsubjectrulesreviews.authorization.k8s.io" in hers
 
 
 async def test_create_get_scale_label_delete(kubectl: Kubectl, name: str) -> None:

@@ -7,11 +7,13 @@ import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
+import aiohttp
 import grpc
 import pytest
 from real_apiserver import RunningApiserver
 from real_kubectl import Kubectl
 
+from services.apiserver.fronts.http.channel_wires import frame_of
 from tillerman.pb.api import kubelet_pb2, kubelet_pb2_grpc, pods_pb2
 from tillerman.pb.k8s import core_v1_pb2 as core
 
@@ -105,22 +107,74 @@ async def test_logs(kubectl: Kubectl, pod: str) -> None:
     assert await kubectl("logs", pod, "--tail=1", "-f") == f"line 2 of {pod}\n"
 
 
-async def test_exec_tells_output_and_exit_code(kubectl: Kubectl, pod: str) -> None:
+@pytest.fixture(params=["true", "false"], ids=["WebSocket", "SPDY"])
+def streaming(kubectl: Kubectl, request: pytest.FixtureRequest) -> Kubectl:
+    """kubectl as of today, and as before 1.30."""
+    kubectl.environment["KUBECTL_REMOTE_COMMAND_WEBSOCKETS"] = request.param
+    kubectl.environment["KUBECTL_PORT_FORWARD_WEBSOCKETS"] = request.param
+    return kubectl
+
+
+async def test_exec_tells_output_and_exit_code(streaming: Kubectl, pod: str) -> None:
+    kubectl = streaming
     code, out, err = await kubectl.run("exec", pod, "--", "fail", "with", "seven")
     assert (code, out) == (7, "fail with seven")
     assert err.startswith("no good\n")
 
 
-async def test_exec_carries_stdin_and_its_end(kubectl: Kubectl, pod: str) -> None:
+async def test_exec_carries_stdin_and_its_end(streaming: Kubectl, pod: str) -> None:
+    kubectl = streaming
     text = "a line\n" * 20_000
     assert await kubectl("exec", "-i", pod, "--", "cat", stdin=text) == text
 
 
-async def test_attach(kubectl: Kubectl, pod: str) -> None:
+async def test_attach(streaming: Kubectl, pod: str) -> None:
+    kubectl = streaming
     assert "attached\n" in await kubectl("attach", pod)
 
 
-async def test_exec_in_no_pod(kubectl: Kubectl) -> None:
+@pytest.mark.parametrize(
+    ("protocol", "status"),
+    [
+        ("v5.channel.k8s.io", b'"ExitCode","message":"7"'),
+        ("v4.base64.channel.k8s.io", b'"ExitCode","message":"7"'),
+        ("base64.channel.k8s.io", b"command terminated with non-zero exit code: exit status 7"),
+        ("", b"command terminated with non-zero exit code: exit status 7"),
+    ],
+)
+async def test_exec_in_every_protocol(kubectl: Kubectl, pod: str, protocol: str, status: bytes) -> None:
+    path = f"/api/v1/namespaces/default/pods/{pod}/exec?command=fail&stdout=true&stderr=true"
+    found: dict[int, bytes] = {}
+    protocols = (protocol,) if protocol else ()
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(kubectl.url + path, ssl=kubectl.tls(), protocols=protocols) as socket,
+    ):
+        assert (socket.protocol or "") == protocol
+        async for message in socket:
+            frame = frame_of(message, base64_text="base64" in protocol)
+            found[frame[0]] = found.get(frame[0], b"") + frame[1:]
+    assert (found[1], found[2]) == (b"fail", b"no good\n")
+    assert status in found[3]
+
+
+async def test_port_forward_over_channels(kubectl: Kubectl, pod: str) -> None:
+    path = f"/api/v1/namespaces/default/pods/{pod}/portforward?ports=80&ports=81"
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(kubectl.url + path, ssl=kubectl.tls(), protocols=("v4.channel.k8s.io",)) as socket,
+    ):
+        await socket.send_bytes(b"\0hello")
+        seen: dict[int, bytes] = {}
+        async with asyncio.timeout(20):
+            while seen.get(0) != b"\x50\0HELLO" or b"refused" not in seen.get(3, b""):
+                frame = await socket.receive_bytes()
+                seen[frame[0]] = seen.get(frame[0], b"") + frame[1:]
+    assert seen[2] == b"\x51\0" and seen[1] == b"\x50\0"
+
+
+async def test_exec_in_no_pod(streaming: Kubectl) -> None:
+    kubectl = streaming
     code, _, err = await kubectl.run("exec", "nobody", "--", "true")
     assert code == 1
     assert 'pods "nobody" not found' in err
@@ -133,7 +187,8 @@ async def test_top(kubectl: Kubectl, pod: str) -> None:
     assert cells == [pod, "main", "100m", "64Mi"]
 
 
-async def test_port_forward(kubectl: Kubectl, pod: str) -> None:
+async def test_port_forward(streaming: Kubectl, pod: str) -> None:
+    kubectl = streaming
     forward = await kubectl.start("port-forward", "--address=127.0.0.1", f"pod/{pod}", ":80", ":81")
     assert forward.stdout is not None
     try:
