@@ -88,6 +88,7 @@ async def serve_https(
         authorizer=server.authorizer,
         instrument=server.instrument,
         log=runtime.log,
+        issuer=server.tokens.keys,
         kubelets=kubelets,
         limits=server.limits,
     )

@@ -164,6 +164,11 @@ def conditions(remaining: Sequence[Remaining], discovery: str) -> list[tuple[str
             "All resources successfully discovered",
         ),
         (
+            "NamespaceDeletionGroupVersionParsingFailure",
+            "ParsedGroupVersions",
+            "All legacy kube types successfully parsed",
+        ),
+        (
             "NamespaceDeletionContentFailure",
             "ContentDeleted",
             "All content successfully deleted, may be waiting on finalization",

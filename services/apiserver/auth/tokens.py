@@ -83,6 +83,27 @@ class TokenKeys:
             return None
         return found
 
+    def configuration(self, server: str) -> dict[str, Any]:
+        """The OpenID provider configuration; ``server``: where the keys are served."""
+        algorithms = sorted({key.algorithm for key in self._load().values()})
+        return {
+            "issuer": self.issuer,
+            "jwks_uri": f"{server}/openid/v1/jwks",
+            "response_types_supported": ["id_token"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": algorithms,
+        }
+
+    def jwks(self) -> dict[str, Any]:
+        """The public keys, as a JSON Web Key Set."""
+        import jwt
+
+        found = []
+        for key in self._load().values():
+            fields = jwt.get_algorithm_by_name(key.algorithm).to_jwk(key.public, as_dict=True)
+            found.append({**fields, "use": "sig", "kid": key.id, "alg": key.algorithm})
+        return {"keys": found}
+
     def _load(self) -> dict[str, _Key]:
         if self._keys is None:
             from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
@@ -135,7 +156,7 @@ class BearerTokens:
         static: Mapping[str, User] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._keys = keys
+        self.keys = keys
         self._catalog = catalog
         self._static = static or {}
         self._clock = clock
@@ -146,7 +167,7 @@ class BearerTokens:
 
     async def review(self, token: str, audiences: Sequence[str] = ()) -> Verdict:
         """``audiences``: whom the token shall be for, by default this server."""
-        wanted = tuple(audiences) or (self._keys.issuer,)
+        wanted = tuple(audiences) or (self.keys.issuer,)
         until, verdict = self._good.get((token, wanted), (0.0, Verdict(None)))
         if self._clock() < until:
             return verdict
@@ -164,8 +185,8 @@ class BearerTokens:
         user = self._static.get(token) or self._bootstrap(token)
         if user is not None:
             # Such tokens name no audience: they are for this server.
-            return Verdict(user, (self._keys.issuer,)) if self._keys.issuer in wanted else Verdict(None, error=INVALID)
-        claims = self._keys.claims(token)
+            return Verdict(user, (self.keys.issuer,)) if self.keys.issuer in wanted else Verdict(None, error=INVALID)
+        claims = self.keys.claims(token)
         private = claims.get(PRIVATE_CLAIM) if claims else None
         if claims is None or not isinstance(private, dict):
             return Verdict(None, error=INVALID)

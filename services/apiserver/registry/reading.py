@@ -6,6 +6,7 @@ import asyncio
 import base64
 import binascii
 import builtins
+import contextlib
 import math
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ MAX_REVISION = 1 << 63
 # Objects that one read of the past takes from etcd at most.
 PAGE = 10_000
 BOOKMARK_SECONDS, BEFORE_END_SECONDS = 60.0, 2.0
-WAIT_SECONDS = 3.0
+WAIT_SECONDS, OWN_WRITES_SECONDS = 3.0, 0.2
 TESTED_AT_ONCE = 500
 CONTINUE_EXPIRED = (
     "The provided continue parameter is too old to display a consistent list result. You can start a new list without "
@@ -165,11 +166,13 @@ class Reader:
                 await self.confirm()
             else:
                 limit = 0
+                await self._own_writes()
         else:
             revision = parse_revision(options.resource_version)
             if match == "Exact" or (match == "" and limit):
                 return await self._list_past(resource, chosen, revision, limit)
             await self._not_older_than(revision)
+            await self._own_writes()
         return await self._list_now(resource, chosen, limit)
 
     async def _list_now(self, resource: Resource, chosen: _Filter, limit: int) -> ListPage:
@@ -364,6 +367,13 @@ class Reader:
         elif tests:
             predicate = lambda entry: all(test(entry) for test in tests)  # noqa: E731
         return _Filter(prefix, predicate, index, bool(tests))
+
+    async def _own_writes(self) -> None:
+        """Who has written something here finds it in a list that may be old, unless etcd keeps it from us."""
+        if self._feed.revision < self._store.written:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(OWN_WRITES_SECONDS):
+                    await self._feed.wait_for(self._store.written)
 
     async def _not_older_than(self, revision: int) -> None:
         try:

@@ -38,6 +38,8 @@ class Store:
         self.leases = SharedLeases(client.lease_grant)
         self._committer = GroupCommitter(client)
         self._max_bytes = max_bytes
+        # The newest revision that a write of this server has led to.
+        self.written = 0
         self._confirming: asyncio.Task[None] | None = None
         self._confirm_pace = Pace()
         self._unconfirmed: list[asyncio.Future[int]] = []
@@ -52,15 +54,21 @@ class Store:
             raise RequestTooLarge(f"the object takes {len(value)} bytes; the limit is {self._max_bytes}")
         lease = await self.leases.lease(ttl_seconds) if ttl_seconds else 0
         try:
-            return await self._committer.write(Write(key.encode(), value, expected, lease))
+            return await self._write(Write(key.encode(), value, expected, lease))
         except LeaseNotFound:
             self.leases.forget()
             lease = await self.leases.lease(ttl_seconds)
-            return await self._committer.write(Write(key.encode(), value, expected, lease))
+            return await self._write(Write(key.encode(), value, expected, lease))
 
     async def delete(self, key: str, *, expected: int) -> Outcome:
         """Deletes if the key's mod_revision is ``expected``."""
-        return await self._committer.write(Write(key.encode(), None, expected))
+        return await self._write(Write(key.encode(), None, expected))
+
+    async def _write(self, write: Write) -> Outcome:
+        outcome = await self._committer.write(write)
+        if outcome.succeeded and outcome.revision > self.written:
+            self.written = outcome.revision
+        return outcome
 
     async def get(self, key: str, *, revision: int = 0) -> kv_pb2.KeyValue | None:
         """The pair, linearizable; at ``revision`` if that is not 0."""

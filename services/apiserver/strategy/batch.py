@@ -174,7 +174,6 @@ def _time_zone(path: str, zone: str) -> list[Cause]:
 
 KINDS = {
     batch.Job: Kind(
-        generation=True,
         status=True,
         create=_create_job,
         validate=_validate_job,

@@ -49,7 +49,9 @@ class NodeController:
         provider = self._context.provider
         new = any(taint.key == UNINITIALIZED for taint in node.spec.taints)
         known = bool(node.spec.providerID)
-        if not new and not known and not provider.adopts_all_nodes:
+        # A node that no kubelet has registered is none of a provider's.
+        adopted = provider.adopts_all_nodes and node.status.nodeInfo.kubeletVersion
+        if not new and not known and not adopted:
             return None
         ready = is_ready(node)
         instance = await provider.instances.find(node)
@@ -120,6 +122,7 @@ def _plain(taint: core.Taint) -> dict[str, Any]:
 def _aspects(node: core.Node) -> tuple[object, ...]:
     return (
         is_ready(node),
+        node.status.nodeInfo.kubeletVersion,
         node.spec.providerID,
         tuple(taint.key for taint in node.spec.taints),
         node.metadata.labels.get(ZONE),

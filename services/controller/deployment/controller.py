@@ -265,9 +265,14 @@ class DeploymentController(Controller):
             return
         patch = {"metadata": {"uid": deployment.metadata.uid, "annotations": {REVISION: revision}}}
         client = self.client.resource(apps.Deployment)
-        stored = await client.patch(deployment.metadata.name, deployment.metadata.namespace, patch)
+        # With the status: any other write of annotations counts as a new generation.
+        stored = await client.patch(
+            deployment.metadata.name, deployment.metadata.namespace, patch, subresource="status"
+        )
         self._written.wrote(stored)
-        deployment.metadata.annotations[REVISION] = revision
+        # The status that is written next carries the annotations along, so they must be those of now.
+        deployment.metadata.annotations.clear()
+        deployment.metadata.annotations.update(stored.metadata.annotations)
         deployment.metadata.resourceVersion = stored.metadata.resourceVersion
 
     async def _carry_out(

@@ -16,7 +16,18 @@ from typing import Any, ClassVar
 from prometheus_client import Counter, Gauge
 
 from services.controller.framework import Controller, ControllerContext
-from services.controller.garbage.graph import FOREGROUND, ORPHAN, Action, Graph, Kind, Node, Owner, node_from, plan
+from services.controller.garbage.graph import (
+    FOREGROUND,
+    ORPHAN,
+    Action,
+    Graph,
+    Kind,
+    Node,
+    Owner,
+    agrees,
+    node_from,
+    plan,
+)
 from services.controller.garbage.metadata import metadata_informer, metadata_resource
 from services.controller.outcomes import unless_gone
 from tillerman.api.status import StatusError, is_conflict, is_not_found
@@ -28,6 +39,8 @@ IGNORED = frozenset({("v1", "events"), ("events.k8s.io/v1", "events")})
 # Seconds between looks for kinds that have come or gone, besides CRD events.
 DISCOVERY_PERIOD = 30.0
 _ABSENT_OWNERS = 5000
+# (namespace, api version, kind, name, uid) of an owner.
+Reference = tuple[str, str, str, str, str]
 
 COLLECTED = Counter("garbagecollector_controller_objects_collected", "Objects deleted by the collector.", ["resource"])
 GRAPH_SIZE = Gauge("garbagecollector_controller_graph_nodes", "Objects in the ownership graph.")
@@ -40,7 +53,7 @@ class GarbageCollector(Controller):
     def __init__(self, context: ControllerContext) -> None:
         super().__init__(context)
         self._graph = Graph()
-        self._absent: OrderedDict[str, None] = OrderedDict()
+        self._absent: OrderedDict[Reference, None] = OrderedDict()
         self._kinds: dict[Kind, asyncio.Task[None]] = {}
         self._by_kind: dict[tuple[str, str], Kind] = {}
         self._all_synced = asyncio.Event()
@@ -119,12 +132,14 @@ class GarbageCollector(Controller):
         self._removed(obj.metadata.uid)
 
     def _removed(self, uid: str) -> None:
-        self._note_absent(uid)
+        node = self._graph.nodes.get(uid)
+        if node is not None:
+            self._note_absent((node.namespace, node.kind.api_version, node.kind.kind, node.name, uid))
         for due in self._graph.remove(uid):
             self.queue.add(due)
 
-    def _note_absent(self, uid: str) -> None:
-        self._absent[uid] = None
+    def _note_absent(self, reference: Reference) -> None:
+        self._absent[reference] = None
         while len(self._absent) > _ABSENT_OWNERS:
             self._absent.popitem(last=False)
 
@@ -146,28 +161,30 @@ class GarbageCollector(Controller):
         return None
 
     async def _is_absent(self, node: Node, owner: Owner) -> bool:
-        if owner.uid in self._graph.nodes:
-            known = self._graph.nodes[owner.uid]
-            # A reference across namespaces points to nothing.
-            return known.kind.namespaced and known.namespace != node.namespace
-        if owner.uid in self._absent:
-            return True
+        """Whether there is no object of the owner's kind, name and uid where the dependent would have it."""
+        known = self._graph.nodes.get(owner.uid)
+        if known is not None and agrees(owner, known, node):
+            return False
         kind = self._by_kind.get((owner.api_version, owner.kind)) or self._other_version(owner)
         if kind is None:
             return False
         if kind.namespaced and not node.namespace:
+            # Nobody can say which namespace was meant.
             return False
+        namespace = node.namespace if kind.namespaced else ""
+        reference = (namespace, kind.api_version, kind.kind, owner.name, owner.uid)
+        if reference in self._absent:
+            return True
         try:
-            live = await metadata_resource(self.client, kind).get(owner.name, node.namespace or None)
+            live = await metadata_resource(self.client, kind).get(owner.name, namespace or None)
         except StatusError as error:
             if not is_not_found(error):
                 raise
-            self._note_absent(owner.uid)
-            return True
-        if live.metadata.uid != owner.uid:
-            self._note_absent(owner.uid)
-            return True
-        return False
+        else:
+            if live.metadata.uid == owner.uid:
+                return False
+        self._note_absent(reference)
+        return True
 
     def _other_version(self, owner: Owner) -> Kind | None:
         group = owner.api_version.rpartition("/")[0]

@@ -54,6 +54,13 @@ class Node:
         return f"{self.kind.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind.kind} {self.name}"
 
 
+def agrees(owner: Owner, node: Node, dependent: Node) -> bool:
+    """Whether a reference names the very object whose uid it has."""
+    group, own = (version.rpartition("/")[0] for version in (owner.api_version, node.kind.api_version))
+    near = not node.kind.namespaced or node.namespace == dependent.namespace
+    return near and (owner.name, owner.kind, group) == (node.name, node.kind.kind, own)
+
+
 def node_from(kind: Kind, meta: meta_v1.ObjectMeta) -> Node:
     return Node(
         kind=kind,
@@ -90,7 +97,7 @@ class Graph:
         for uid in owners - old_owners:
             self._dependents.setdefault(uid, set()).add(node.uid)
         due: list[str] = []
-        if any(uid not in self.nodes for uid in owners):
+        if any(self._doubtful(owner, node) for owner in node.owners):
             due.append(node.uid)
         waiting_owners = [uid for uid in owners | old_owners if self._waits(uid)]
         due += waiting_owners
@@ -118,6 +125,11 @@ class Graph:
         return [
             child for child in self.dependents(uid) if any(owner.uid == uid and owner.blocks for owner in child.owners)
         ]
+
+    def _doubtful(self, owner: Owner, dependent: Node) -> bool:
+        """Whether only the API server can tell if there is such an owner."""
+        known = self.nodes.get(owner.uid)
+        return known is None or not agrees(owner, known, dependent)
 
     def _waits(self, uid: str) -> bool:
         node = self.nodes.get(uid)

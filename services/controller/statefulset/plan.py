@@ -108,7 +108,8 @@ def make_pod(stateful: apps.StatefulSet, number: int, template: core.PodTemplate
     pod = core.Pod()
     pod.metadata.labels.update(template.metadata.labels)
     pod.metadata.annotations.update(template.metadata.annotations)
-    pod.metadata.name = f"{stateful.metadata.name}-{number}"
+    pod.metadata.generateName = f"{stateful.metadata.name}-"
+    pod.metadata.name = f"{pod.metadata.generateName}{number}"
     pod.metadata.namespace = stateful.metadata.namespace
     pod.metadata.labels[POD_NAME] = pod.metadata.name
     pod.metadata.labels[POD_INDEX] = str(number)

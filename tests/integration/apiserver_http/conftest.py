@@ -46,6 +46,7 @@ async def kubectl(apiserver: RunningApiserver, tmp_path: Path) -> AsyncIterator[
         authorizer=server.authorizer,
         instrument=server.instrument,
         log=structlog.get_logger(),
+        issuer=server.tokens.keys,
         kubelets=Kubelets(server.registry, None),
         limits=server.limits,
     )

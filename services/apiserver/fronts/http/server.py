@@ -21,6 +21,7 @@ from aiohttp import web
 
 from services.apiserver.auth.authorize import AuthorizerChain
 from services.apiserver.auth.impersonate import impersonated
+from services.apiserver.auth.tokens import TokenKeys
 from services.apiserver.fronts.http import content
 from services.apiserver.fronts.http.channels import Channels
 from services.apiserver.fronts.http.compression import compressed
@@ -60,7 +61,9 @@ NOBODY = User(ANONYMOUS.name, ANONYMOUS.groups)
 
 
 class HttpFront:
-    """``authenticate(request)`` finds the user, raises Unauthorized. ``ready``: whether /readyz says ok."""
+    """``authenticate(request)`` finds the user, raises Unauthorized. ``ready``: whether /readyz says ok. ``issuer``: of
+    service account tokens, for those who verify them elsewhere.
+    """
 
     def __init__(
         self,
@@ -73,6 +76,7 @@ class HttpFront:
         kubelets: Kubelets,
         ready: Callable[[], bool] = lambda: True,
         limits: Limits,
+        issuer: TokenKeys | None = None,
     ) -> None:
         self._registry = registry
         self._identify = authenticate
@@ -88,6 +92,7 @@ class HttpFront:
         }
         self._ready = ready
         self._limits = limits
+        self._issuer = issuer
         self._verbs = Verbs(registry, instrument)
         self._metrics = Metrics(registry, kubelets)
         self._discovery = Discovery(registry, extra=LISTED)
@@ -141,6 +146,10 @@ class HttpFront:
                 return Answer(orjson.dumps({"paths": self._paths()}))
             case [check, *_] if check in HEALTH:
                 return self._health(check)
+            case [".well-known", "openid-configuration"] if self._issuer is not None:
+                return Answer(orjson.dumps(self._issuer.configuration(f"https://{request.host}")))
+            case ["openid", "v1", "jwks"] if self._issuer is not None:
+                return Answer(orjson.dumps(self._issuer.jwks()), media_type="application/jwk-set+json")
             case ["version"]:
                 return Answer(orjson.dumps(version()))
             case ["openapi", "v2"]:
