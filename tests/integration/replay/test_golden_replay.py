@@ -13,7 +13,7 @@ import pytest
 import replay_cases
 import replay_watch
 from golden import FILES, as_served, recording
-from replay_exceptions import DIFFERENT, NOT_SERVED, PENDING
+from replay_exceptions import DIFFERENT, NOT_SERVED
 from replay_server import Server
 from replay_session import Session
 
@@ -85,16 +85,10 @@ def versions(session: Session) -> dict[str, str]:
 def check(name: str, found: dict[str, list[str]]) -> None:
     expected = DIFFERENT.get(name, {})
     failed = {case: lines for case, lines in found.items() if lines}
-    pending = PENDING.get(name, ())
-    problems = [
-        f"{case}: {'; '.join(lines[:4])}"
-        for case, lines in failed.items()
-        if case not in expected and case not in pending
-    ]
+    problems = [f"{case}: {'; '.join(lines[:4])}" for case, lines in failed.items() if case not in expected]
     problems += [f"{case} passes, but is named as an exception" for case in expected if found.get(case) == []]
     assert not problems, f"{name}:\n" + "\n".join(problems)
-    if not pending:
-        assert len(found) - len(failed) >= PART * len(found)
+    assert len(found) - len(failed) >= PART * len(found)
 
 
 @pytest.mark.parametrize("name", FILES)
