@@ -223,14 +223,24 @@ def _escape(value: str) -> str:
     return value.replace("\\", "\\\\").replace(",", "\\,").replace("=", "\\=")
 
 
-_FIELD_SPLIT: Final = re.compile(r"(?<!\\),")
+_FIELD_END: Final = re.compile(r"\\.|,", re.DOTALL)
 _FIELD_TERM: Final = re.compile(r"((?:[^=!\\]|\\.)*?)(==|!=|=)((?:[^=\\]|\\.)*)")
+
+
+def _field_terms(text: str) -> list[str]:
+    """What stands between commas, those that follow a backslash aside."""
+    terms, start = [], 0
+    for match in _FIELD_END.finditer(text):
+        if match[0] == ",":
+            terms.append(text[start : match.start()])
+            start = match.end()
+    return [*terms, text[start:]]
 
 
 def parse_field_selector(text: str) -> FieldSelector:
     """Parses `status.phase=Running,spec.nodeName!=n1`. ValueError names the term that is none."""
     requirements: list[tuple[str, Literal["=", "!="], str]] = []
-    for term in _FIELD_SPLIT.split(text):
+    for term in _field_terms(text):
         if not term:
             continue
         match = _FIELD_TERM.fullmatch(term)

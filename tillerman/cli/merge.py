@@ -15,8 +15,27 @@ Json = dict[str, Any]
 
 def three_way(original: Json, wanted: Json, live: Json, schema: Descriptor | None) -> Json:
     """The patch; {} when nothing is to be done. Without a schema (custom resources) a plain merge patch."""
-    patch: Json = combine(changes(live, wanted, schema), removals(original, wanted, live, schema))
+    patch: Json = ordered(combine(changes(live, wanted, schema), removals(original, wanted, live, schema)))
     return patch
+
+
+def ordered(patch: Any) -> Any:
+    """The elements of merged lists in the order that the patch itself demands: the server refuses another."""
+    if isinstance(patch, list):
+        return [ordered(element) for element in patch]
+    if not isinstance(patch, dict):
+        return patch
+    out = {key: ordered(value) for key, value in patch.items()}
+    for key, order in patch.items():
+        name = key.removeprefix("$setElementOrder/")
+        if name != key and isinstance(out.get(name), list):
+            out[name].sort(key=lambda element: place(element, order))
+    return out
+
+
+def place(element: Json, order: list[Json]) -> int:
+    """Where an order of {key: name} has an element; those that are deleted come last."""
+    return next((i for i, entry in enumerate(order) if entry.items() <= element.items()), len(order))
 
 
 class MapValues(dict[str, Any]):

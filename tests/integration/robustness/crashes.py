@@ -352,8 +352,8 @@ class Watcher:
                 leave -= len(batch)
                 if leave <= 0:
                     self._note("leaves")
-                    if self._random.random() < 0.3:
-                        await asyncio.sleep(self._random.random() * 2)
+                    if self._random.random() < 0.5:
+                        await asyncio.sleep(self._random.random() * 3)
                     return
 
 

@@ -1,6 +1,8 @@
 """Round trips over random objects of every kind."""
 
 import base64
+import pkgutil
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -9,11 +11,14 @@ from google.protobuf.message import Message
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tillerman.api import codec
+import tillerman.pb.k8s
+from tillerman.api import codec, envelope
 from tillerman.api.json_forms import FORMS, SCHEMA
+from tillerman.api.manifest import parse_document, to_yaml
 from tillerman.api.plans import form_of
 from tillerman.api.scheme import SCHEME
 from tillerman.pb import options_pb2
+from tillerman.pb.k8s import core_v1_pb2
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=6)
 JSON_VALUES: st.SearchStrategy[Any] = st.recursive(
@@ -89,6 +94,12 @@ def draw_object(draw: st.DrawFn, descriptor: Descriptor, depth: int) -> dict[str
 
 
 KINDS = list(SCHEME.resources(also_served=True))
+MESSAGES = [
+    kind
+    for module in pkgutil.iter_modules(tillerman.pb.k8s.__path__)
+    for kind in vars(import_module(f"tillerman.pb.k8s.{module.name}")).values()
+    if isinstance(kind, type) and issubclass(kind, Message) and form_of(kind.DESCRIPTOR) is None
+]
 
 
 @pytest.mark.parametrize("info", KINDS, ids=lambda i: f"{i.api_version}/{i.kind}")
@@ -113,6 +124,43 @@ def test_json_round_trips_over_protobuf(info, data: st.DataObject) -> None:  # t
 
 def parsed(message_type: type[Message], raw: bytes) -> Message:
     return message_type.FromString(raw)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
+@given(data=st.data())
+def test_every_message_round_trips_over_json_yaml_and_the_envelope(data: st.DataObject) -> None:
+    """All messages of the scheme, kinds or not."""
+    kind = data.draw(st.sampled_from(MESSAGES))
+    body = data.draw(st.composite(lambda draw: draw_object(draw, kind.DESCRIPTOR, 3))())
+    message = codec.from_dict(body, kind, strict=True)
+    shown = codec.to_dict(message)
+    raw = message.SerializeToString(deterministic=True)
+    assert codec.from_protobuf(raw, kind) == message
+    assert codec.to_dict(codec.from_json(codec.to_json(message), kind, strict=True)) == shown
+    assert parse_document(to_yaml(shown).encode())[0] == shown
+
+    opened = envelope.unwrap(envelope.wrap("example.com/v1", "Kind", raw))
+    assert (opened.api_version, opened.kind, opened.raw) == ("example.com/v1", "Kind", raw)
+    # What the message does not know is dropped, and unknown names are told.
+    unknown = b"\xf2\xff\x03\x03abc"
+    assert codec.from_protobuf(raw + unknown, kind).SerializeToString(deterministic=True) == raw
+    faults: list[str] = []
+    codec.from_dict({**shown, "noSuchField": 1}, kind, unknown=faults)
+    assert faults == ['unknown field "noSuchField"']
+
+
+@given(text=st.binary(min_size=1, max_size=6))
+@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+def test_strings_that_are_not_utf_8_are_refused_with_their_place(text: bytes) -> None:
+    inner = bytes((5 << 3 | 2, len(text))) + text
+    raw = bytes((1 << 3 | 2, len(inner))) + inner
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        with pytest.raises(codec.DecodeError, match=r"metadata\.uid: invalid UTF-8"):
+            codec.from_protobuf(raw, core_v1_pb2.Pod)
+    else:
+        assert codec.from_protobuf(raw, core_v1_pb2.Pod).metadata.uid == text.decode()  # type: ignore[attr-defined]
 
 
 def assert_contains(shown: Any, given_value: Any) -> None:
