@@ -297,25 +297,32 @@ def decode_json(raw: bytes, message: type[Message] | None, context: Context) -> 
     return content
 
 
+def unknown_of(raw: bytes) -> runtime_pb2.Unknown:
+    """Kubernetes' envelope. Raises codec.DecodeError."""
+    unknown = codec.from_protobuf(raw, runtime_pb2.Unknown)
+    assert isinstance(unknown, runtime_pb2.Unknown)
+    return unknown
+
+
 def decode_custom(value: bytes, resource: CustomResource, context: Context) -> Any:
     """A custom resource in runtime.Unknown. Raises BadRequest, UnsupportedMediaType."""
     try:
-        unknown = runtime_pb2.Unknown.FromString(value)
+        unknown = unknown_of(value)
         if unknown.contentType not in (JSON, ""):
             raise unsupported_media_type([JSON])
         return resource.decode(unknown.raw, context)
-    except (codec.DecodeError, ProtoDecodeError) as error:
+    except codec.DecodeError as error:
         raise bad_request(str(error)) from error
 
 
 def _decode_unknown(value: bytes, expected: tuple[str, str] | None, context: Context) -> Any:
     """Kubernetes' envelope, or JSON. ``expected``: the kind; None where only the body can say."""
     try:
-        unknown = runtime_pb2.Unknown.FromString(value)
+        unknown = unknown_of(value)
         if unknown.contentType == PROTOBUF and unknown.raw.startswith(MAGIC):
-            unknown = runtime_pb2.Unknown.FromString(unknown.raw[len(MAGIC) :])
+            unknown = unknown_of(unknown.raw[len(MAGIC) :])
             unknown.contentType = PROTOBUF
-    except ProtoDecodeError as error:
+    except codec.DecodeError as error:
         raise bad_request(f"the object's bytes cannot be decoded: {error}") from error
     if unknown.contentType == PROTOBUF:
         found = (unknown.typeMeta.apiVersion, unknown.typeMeta.kind)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from google.protobuf.message import DecodeError as ProtoDecodeError
 from google.protobuf.message import Message
 
 from services.apiserver.cache.entry import Entry
@@ -16,7 +15,7 @@ from services.apiserver.crd.definition import CustomInfo
 from services.apiserver.crd.objects import CustomObject
 from services.apiserver.crd.resource import CustomResource
 from services.apiserver.fronts.http import pieces
-from services.apiserver.fronts.objects import JSON, PROTOBUF
+from services.apiserver.fronts.objects import JSON, PROTOBUF, unknown_of
 from services.apiserver.registry.context import Context
 from services.apiserver.registry.writing import Written
 from tillerman.api import codec, envelope
@@ -24,7 +23,7 @@ from tillerman.api.json_syntax import syntax_error
 from tillerman.api.manifest import parse_document
 from tillerman.api.scheme import SCHEME, ResourceInfo
 from tillerman.api.status import StatusError, bad_request, make, unsupported_media_type
-from tillerman.pb.k8s import meta_v1_pb2, runtime_pb2
+from tillerman.pb.k8s import meta_v1_pb2
 
 YAML = "application/yaml"
 _SCHEME_NAME = "k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30"
@@ -190,11 +189,11 @@ def _from_protobuf(body: bytes, expected: tuple[str, str]) -> Message:
         reason = f"provided data does not appear to be a protobuf message, expected prefix [{magic}]"
         raise unrecognized(expected, reason, body)
     try:
-        unknown = runtime_pb2.Unknown.FromString(body[len(envelope.MAGIC) :])
+        unknown = unknown_of(body[len(envelope.MAGIC) :])
         api_version, kind = unknown.typeMeta.apiVersion, unknown.typeMeta.kind
         check_kind(api_version, kind, expected)
         return codec.from_protobuf(unknown.raw, SCHEME.message_type(*expected))
-    except (ProtoDecodeError, codec.DecodeError) as error:
+    except codec.DecodeError as error:
         raise bad_request(f"the body is not a {expected[1]} in protobuf: {error}") from error
 
 
@@ -247,7 +246,7 @@ def delete_options(body: bytes, content_type: str) -> meta_v1_pb2.DeleteOptions:
         return meta_v1_pb2.DeleteOptions()
     try:
         if content_type == PROTOBUF or body.startswith(envelope.MAGIC):
-            unknown = runtime_pb2.Unknown.FromString(body[len(envelope.MAGIC) :])
+            unknown = unknown_of(body[len(envelope.MAGIC) :])
             kind = unknown.typeMeta.kind
             options: Message = codec.from_protobuf(unknown.raw, meta_v1_pb2.DeleteOptions)
         else:
@@ -255,7 +254,7 @@ def delete_options(body: bytes, content_type: str) -> meta_v1_pb2.DeleteOptions:
             head = _loads(raw, (META, "DeleteOptions"))
             kind = head.get("kind") or ""
             options = codec.from_dict(head, meta_v1_pb2.DeleteOptions)
-    except (codec.DecodeError, ProtoDecodeError) as error:
+    except codec.DecodeError as error:
         raise bad_request(f"the body is not DeleteOptions: {error}") from error
     if kind not in ("", "DeleteOptions"):
         raise bad_request(f'no kind "{kind}" is registered for the options of a delete: DeleteOptions is expected')
