@@ -18,9 +18,8 @@ from tillerman.pb.api import objects_pb2
 from tillerman.pb.k8s import meta_v1_pb2
 
 PATIENCE = 30.0
-HTTP_CODES = frozenset({101, 200, 201, 202, 400, 403, 404, 405, 406, 409, 410, 413, 415, 422, 429, 504})
-# A pod may say any node, and no kubelet is here.
-HTTP_STREAM_CODES = HTTP_CODES | {503}
+# 503: an etcd that a busy machine keeps waiting, and kubelets that are not here.
+HTTP_CODES = frozenset({101, 200, 201, 202, 400, 403, 404, 405, 406, 409, 410, 413, 415, 422, 429, 503, 504})
 Code = grpc.StatusCode
 GRPC_CODES = frozenset(
     {
@@ -33,6 +32,7 @@ GRPC_CODES = frozenset(
         Code.FAILED_PRECONDITION,
         Code.OUT_OF_RANGE,
         Code.UNIMPLEMENTED,
+        Code.UNAVAILABLE,
         Code.DEADLINE_EXCEEDED,
     }
 )
@@ -113,7 +113,7 @@ class HttpAnswer:
 def judge(call: Call, answer: HttpAnswer, report: Report) -> None:
     if answer.code >= 400 and not call.upgrade:
         report.refused.add(call.number)
-    if answer.code not in (HTTP_STREAM_CODES if call.upgrade else HTTP_CODES):
+    if answer.code not in HTTP_CODES:
         report.fault(call, f"{answer.code} {answer.body[:600]!r}")
     elif answer.headers.get("content-type", "").startswith("application/json") and not call.streams:
         # A path that is nobody's is answered with those that there are.
@@ -218,7 +218,7 @@ def _judge_batch(call: Call, answer: bytes, report: Report) -> None:
     refusals: Callable[[Any], bool] = lambda outcome: outcome.WhichOneof("outcome") == "failure"  # noqa: E731
     for outcome in outcomes:
         failure: meta_v1_pb2.Status = outcome.failure
-        if refusals(outcome) and (failure.code >= 500 or failure.code < 400) and failure.code != 504:
+        if refusals(outcome) and (failure.code >= 500 or failure.code < 400) and failure.code not in (503, 504):
             report.fault(call, f"an outcome of {failure.code}: {failure.message}")
     if outcomes and all(map(refusals, outcomes)):
         report.refused.add(call.number)
