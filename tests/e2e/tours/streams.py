@@ -92,7 +92,12 @@ def _logs(k: Kubectl) -> None:
         'previous terminated container "server" in pod "pair" not found',
     )
     has(k.refused("logs", "nobody"), 'error from server (NotFound): pods "nobody" not found in namespace')
-    k.eventually("1", "get", "pod", "reborn", "-o", "jsonpath={.status.containerStatuses[0].restartCount}")
+    k(
+        "wait",
+        "--for=jsonpath={.status.containerStatuses[0].lastState.terminated.exitCode}=3",
+        "pod/reborn",
+        "--timeout=60s",
+    )
     assert k("logs", "reborn", "--previous") == "life"
     k("delete", "pod", "reborn")
 

@@ -7,6 +7,7 @@ import os
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -21,11 +22,18 @@ class Kubectl:
 
     def tls(self) -> ssl.SSLContext:
         """For other clients, as the same user."""
-        content = yaml.safe_load((self.folder / "kubeconfig").read_text())
-        user = content["users"][0]["user"]
-        context = ssl.create_default_context(cafile=content["clusters"][0]["cluster"]["certificate-authority"])
+        user = self._configuration()["users"][0]["user"]
+        context = self.anonymous_tls()
         context.load_cert_chain(user["client-certificate"], user["client-key"])
         return context
+
+    def anonymous_tls(self) -> ssl.SSLContext:
+        return ssl.create_default_context(
+            cafile=self._configuration()["clusters"][0]["cluster"]["certificate-authority"]
+        )
+
+    def _configuration(self) -> Any:
+        return yaml.safe_load((self.folder / "kubeconfig").read_text())
 
     async def start(self, *args: str) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(

@@ -77,6 +77,14 @@ async def test_discovery_as_each_kubectl_asks_for_it(
         assert f"v={api_version.partition('/')[2]};" in response.headers["Content-Type"]
 
 
+async def test_who_is_not_known_is_told_so(kubectl: Kubectl) -> None:
+    async with (
+        aiohttp.ClientSession(headers={"Authorization": "Bearer nonsense"}) as session,
+        session.get(f"{kubectl.url}/api/v1/pods", ssl=kubectl.anonymous_tls()) as response,
+    ):
+        assert (response.status, (await response.json())["reason"]) == (401, "Unauthorized")
+
+
 async def test_a_kind_that_nobody_serves(kubectl: Kubectl) -> None:
     """kubectl looks into /openapi/v2 before it says so."""
     thing = "apiVersion: example.org/v1\nkind: Thing\nmetadata: {name: x}\n"

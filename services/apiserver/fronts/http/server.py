@@ -211,11 +211,11 @@ class HttpFront:
             return await self._log_of(request, asked)
         if asked.watch:
             return await self._watch(request, asked)
+        reads = request.method in ("GET", "HEAD")
         with self._instrument.request(self._verbs.verb(asked), target) as outcome:
             try:
                 user = await self._authenticate(request)
                 await self._registry.seek(target)
-                reads = request.method in ("GET", "HEAD")
                 async with (self._limits.reads if reads else self._limits.writes).place(user):
                     if not reads:
                         asked = _with_body(asked, await read_body(request))
