@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from custom_definitions import definition, definitions_of, establish, gizmo, gone
 from real_apiserver import RunningApiserver, free_port
 from webhook_server import WebhookServer, added, allowed, denied, patched, webhook_server
 
@@ -382,3 +383,26 @@ async def test_conditions_choose_the_requests_and_are_checked_when_written(
     bad = [{"name": "bad", "expression": "object.("}]
     with pytest.raises(StatusError, match=r"matchConditions\[0\]\.expression: Invalid value: .*compilation failed"):
         await register.add("Validating", "bad", {"name": "b.example.com", "matchConditions": bad})
+
+
+async def test_custom_resources_are_shown_in_the_version_that_is_asked_for(
+    hooks: WebhookServer, register: Hooks, client: Client, space: str
+) -> None:
+    content = definition()
+    (first,) = content["spec"]["versions"]
+    content["spec"]["versions"] = [first, {**first, "name": "v2", "storage": False}]
+    await establish(client, content)
+    rule = {"apiGroups": ["example.org"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["gizmos"]}
+    try:
+        hooks.answers["/"] = patched({"op": "replace", "path": "/spec/color", "value": "blue"})
+        await register.add("Mutating", "custom", {"name": "g.example.com", "rules": [rule]})
+        wanted = {**gizmo("a"), "apiVersion": "example.org/v2"}
+        wanted["metadata"] = {"name": "a", "namespace": space}
+        made = await client.dynamic("example.org/v2", "gizmos", True).create(wanted)
+        assert (made["apiVersion"], made["spec"]["color"]) == ("example.org/v2", "blue")
+        (request,) = hooks.requests
+        assert (request["kind"]["version"], request["requestKind"]["version"]) == ("v1", "v2")
+        assert request["object"]["apiVersion"] == "example.org/v1"
+    finally:
+        await definitions_of(client).delete("gizmos.example.org")
+        await gone(client, "gizmos.example.org")

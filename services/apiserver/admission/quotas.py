@@ -139,58 +139,69 @@ class Ledger:
             del self._tasks[namespace]
 
     async def _settle(self, namespace: str, charges: list[Charge], releases: list[dict[str, Usage]]) -> None:
+        """Accepts or refuses every charge, makes every release; quotas that others wrote meanwhile are read again."""
         resource = self._catalog.get("v1", "resourcequotas")
         entries = self._current(resource, namespace)
-        fresh: set[str] = set()
+        # Quotas that were read from etcd itself.
+        certain: set[str] = set()
         for _ in range(ATTEMPTS):
             quotas = {key: entry.message() for key, entry in entries.items()}
             used = {key: rules.amounts_of(quota.status.used) for key, quota in quotas.items()}
             for given_back in releases:
-                for key, amounts in given_back.items():
-                    if key in used:
-                        _give_back(used[key], amounts)
+                for key in given_back.keys() & used.keys():
+                    _give_back(used[key], given_back[key])
+            passed, stale = self._judge(namespace, charges, quotas, used, certain)
+            if not stale:
+                stale = await self._write(resource, entries, quotas, used)
+                self._conclude(namespace, passed, stale)
+                kept = ({key: amounts for key, amounts in given.items() if key in stale} for given in releases)
+                releases = [given for given in kept if given]
             charges = [charge for charge in charges if not charge.done.done()]
-            passed: dict[Charge, dict[str, Usage]] = {}
-            doubtful: set[str] = set()
-            for charge in charges:
-                try:
-                    passed[charge] = _check(charge, quotas, used)
-                except _Refused as refusal:
-                    if refusal.key in fresh:
-                        charge.refuse(refusal.error)
-                        self._give_up(namespace, charge)
-                    else:
-                        # Nobody is turned away on what an old copy of the quota says.
-                        doubtful.add(refusal.key)
-            charges = [charge for charge in charges if not charge.done.done()]
-            if not doubtful:
-                changed = [key for key, quota in quotas.items() if used[key] != rules.amounts_of(quota.status.used)]
-                lost = set(await self._write(resource, entries, quotas, used, changed))
-                for charge, made in passed.items():
-                    charge.made |= {key: amounts for key, amounts in made.items() if key not in lost}
-                    if charge.done.done():
-                        # Nobody waits for it any more.
-                        self._give_up(namespace, charge)
-                    elif not lost & made.keys():
-                        charge.accept()
-                releases = [
-                    {key: amounts for key, amounts in given.items() if key in lost and key in entries}
-                    for given in releases
-                ]
-                releases = [given for given in releases if given]
-                charges = [charge for charge in charges if not charge.done.done()]
-                if not charges and not releases:
-                    return
-                doubtful = lost
-            for key in doubtful:
+            if not charges and not releases:
+                return
+            for key in stale:
                 entry = await self._reader.fresh(resource, key)
-                fresh.add(key)
+                certain.add(key)
                 if entry is None:
-                    entries.pop(key, None)
+                    del entries[key]
                 else:
                     entries[key] = entry
         for charge in charges:
             charge.refuse(conflict("resourcequotas", namespace))
+
+    def _judge(
+        self,
+        namespace: str,
+        charges: list[Charge],
+        quotas: Mapping[str, Any],
+        used: dict[str, Usage],
+        certain: set[str],
+    ) -> tuple[dict[Charge, dict[str, Usage]], set[str]]:
+        """(what each charge that passes comes to, the quotas to read anew before anybody is refused on their word)."""
+        passed: dict[Charge, dict[str, Usage]] = {}
+        stale: set[str] = set()
+        for charge in charges:
+            if charge.done.done():
+                continue
+            try:
+                passed[charge] = _check(charge, quotas, used)
+            except _Refused as refusal:
+                if refusal.key in certain:
+                    charge.refuse(refusal.error)
+                    self._give_up(namespace, charge)
+                else:
+                    stale.add(refusal.key)
+        return passed, stale
+
+    def _conclude(self, namespace: str, passed: dict[Charge, dict[str, Usage]], lost: set[str]) -> None:
+        """After the writes: ``lost`` are the quotas that could not be written."""
+        for charge, made in passed.items():
+            charge.made |= {key: amounts for key, amounts in made.items() if key not in lost}
+            if charge.done.done():
+                # Nobody waits for it any more.
+                self._give_up(namespace, charge)
+            elif not lost & made.keys():
+                charge.accept()
 
     def _give_up(self, namespace: str, charge: Charge) -> None:
         """A charge that comes to nothing is taken back from the quotas that had accepted it."""
@@ -209,14 +220,10 @@ class Ledger:
         return entries
 
     async def _write(
-        self,
-        resource: Resource,
-        entries: dict[str, Entry],
-        quotas: dict[str, Any],
-        used: dict[str, Usage],
-        changed: list[str],
-    ) -> list[str]:
-        """The keys that somebody else wrote in between."""
+        self, resource: Resource, entries: dict[str, Entry], quotas: Mapping[str, Any], used: dict[str, Usage]
+    ) -> set[str]:
+        """Writes what has changed; returns the keys that somebody else wrote in between."""
+        changed = [key for key, quota in quotas.items() if used[key] != rules.amounts_of(quota.status.used)]
 
         async def write(key: str) -> bool:
             quota = quotas[key]
@@ -230,7 +237,7 @@ class Ledger:
             return outcome.succeeded
 
         written = await asyncio.gather(*(write(key) for key in changed))
-        return [key for key, succeeded in zip(changed, written, strict=True) if not succeeded]
+        return {key for key, succeeded in zip(changed, written, strict=True) if not succeeded}
 
 
 class _Refused(Exception):
