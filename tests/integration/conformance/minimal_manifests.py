@@ -147,7 +147,6 @@ GENERATIONS: dict[str, dict[str, Any]] = {
     "ReplicaSet": {"spec": {"replicas": 2}},
     "StatefulSet": {"spec": {"replicas": 2}},
     "CronJob": {"spec": {"suspend": True}},
-    "Job": {"spec": {"suspend": True}},
     "EndpointSlice": {"endpoints": [{"addresses": ["10.1.2.4"]}]},
     "Ingress": {"spec": {"defaultBackend": {"service": {"name": "t"}}}},
     "NetworkPolicy": {"spec": {"podSelector": {"matchLabels": {"a": "b"}}}},
