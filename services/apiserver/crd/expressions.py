@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -169,7 +169,7 @@ def uses_old(expression: str) -> bool:
     return re.search(r"(?<![.\w])oldSelf\b", without_text) is not None
 
 
-@cache
+@lru_cache(maxsize=2048)
 def compiled(expression: str, shape: Shape, optional_old: bool = False) -> Program:
     """Raises ExpressionError with the compiler's words. ``optional_old``: `oldSelf` is an optional value."""
     if optional_old:
@@ -180,7 +180,7 @@ def compiled(expression: str, shape: Shape, optional_old: bool = False) -> Progr
         raise ExpressionError(f"compilation failed: {plain(str(error))}") from error
 
 
-@cache
+@lru_cache(maxsize=256)
 def _environment(shape: Shape) -> Env:
     from cel_expr_python import cel
 

@@ -9,6 +9,8 @@ import orjson
 from tillerman.api import codec
 from tillerman.pb.k8s import meta_v1_pb2
 
+# How deep an object may be nested: what writes JSON ends at 254.
+MAX_DEPTH = 200
 # Above this a float has no exact integer to be written as.
 _EXACT = 2.0**63
 
@@ -66,16 +68,21 @@ class CustomObject:
     __hash__ = None  # type: ignore[assignment]
 
 
-def with_go_numbers(value: Any) -> Any:
-    """The value with numbers as Go's decoder leaves and writes them again: 2.0 becomes 2. In place."""
+def with_go_numbers(value: Any, depth: int = 0) -> Any:
+    """The value with numbers as Go's decoder leaves and writes them again: 2.0 becomes 2. In place.
+
+    Raises codec.DecodeError for one that is nested too deep.
+    """
+    if depth > MAX_DEPTH:
+        raise codec.DecodeError(["json: exceeded max depth"])
     if type(value) is float:
         return int(value) if value.is_integer() and -_EXACT < value < _EXACT else value
     if type(value) is dict:
         for key, item in value.items():
             if type(item) in (float, dict, list):
-                value[key] = with_go_numbers(item)
+                value[key] = with_go_numbers(item, depth + 1)
     elif type(value) is list:
         for index, item in enumerate(value):
             if type(item) in (float, dict, list):
-                value[index] = with_go_numbers(item)
+                value[index] = with_go_numbers(item, depth + 1)
     return value

@@ -188,7 +188,11 @@ class CustomResource(Resource):
         return converted
 
     def patched(self, content: dict[str, Any], context: Context) -> CustomObject:
-        text = orjson.dumps(content).decode()
+        try:
+            content = with_go_numbers(content)
+            text = orjson.dumps(content).decode()
+        except codec.DecodeError as error:
+            raise invalid("", "", [invalid_value("patch", "", str(error))]) from error
         try:
             return self._taken(content, [], context)
         except codec.DecodeError as error:
@@ -196,7 +200,10 @@ class CustomResource(Resource):
 
     def decode(self, raw: bytes, context: Context) -> CustomObject:
         """The object of a request's JSON body. Raises codec.DecodeError."""
-        content, repeated = codec.load_json_checked(raw)
+        try:
+            content, repeated = codec.load_json_checked(raw)
+        except RecursionError:
+            raise codec.DecodeError(["json: exceeded max depth"]) from None
         if not isinstance(content, dict):
             raise codec.DecodeError(["couldn't get version/kind; json parse error: the body is not an object"])
         for name, word in (("kind", "Kind"), ("apiVersion", "apiVersion")):

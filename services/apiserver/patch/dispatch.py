@@ -17,6 +17,9 @@ MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 
+# What is nested deeper is nobody's object; the walks over patches recurse, and Python's stack is not much deeper.
+MAX_DEPTH = 200
+
 _SHORT = {"json": JSON_PATCH, "merge": MERGE_PATCH, "strategic": STRATEGIC_MERGE_PATCH, "apply": APPLY_PATCH}
 
 
@@ -44,6 +47,22 @@ def apply_patch(patch_type: str, current: dict[str, Any], patch: bytes, types: A
 def parse(patch: bytes, *, whole: str = "") -> Any:
     """The patch's JSON. Raises BadRequest, with the text `whole` if given."""
     try:
-        return orjson.loads(patch)
+        parsed = orjson.loads(patch)
     except orjson.JSONDecodeError as error:
         raise malformed(whole or syntax_error(patch) or str(error)) from error
+    if patch.count(b"{") + patch.count(b"[") > MAX_DEPTH and _deeper(parsed, MAX_DEPTH):
+        raise malformed("json: exceeded max depth")
+    return parsed
+
+
+def _deeper(value: Any, limit: int) -> bool:
+    """Whether a value is nested more than ``limit`` levels."""
+    level = [value]
+    for _ in range(limit):
+        level = [child for part in level for child in _parts(part)]
+    return bool(level)
+
+
+def _parts(value: Any) -> list[Any]:
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [child for child in children if isinstance(child, dict | list)]

@@ -9,9 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.apiserver.crd.objects import MAX_DEPTH, with_go_numbers
 from services.apiserver.crd.schema import fill, prune
 from services.apiserver.crd.values import validate
+from services.apiserver.patch import apply_patch
 from services.apiserver.strategy.custom.invariants import embedded_objects, repeated_items
+from tillerman.api import codec
+from tillerman.api.status import StatusError
 
 SPEC: dict[str, Any] = {
     "type": "object",
@@ -212,3 +216,14 @@ def test_pruning_and_filling_come_to_rest(obj: dict[str, Any]) -> None:
     assert prune(obj, SPEC) == []
     validate(obj, SPEC)
     repeated_items(obj, SPEC)
+
+
+def test_what_is_nested_too_deep_is_refused() -> None:
+    value: Any = []
+    for _ in range(MAX_DEPTH - 1):
+        value = [value]
+    assert with_go_numbers([value, 2.0]) == [value, 2]
+    with pytest.raises(codec.DecodeError, match="exceeded max depth"):
+        with_go_numbers([[value]])
+    with pytest.raises(StatusError, match="exceeded max depth"):
+        apply_patch("json", {}, b'[{"op":"add","path":"/a","value":' + b"[" * 300 + b"]" * 300 + b"}]", None)
