@@ -22,6 +22,9 @@ from tillerman.api.status import Cause, StatusError, make
 # The object (before, after) in another version of its kind; None for a version that it doesn't have.
 InVersion = Callable[[str], tuple[dict[str, Any] | None, dict[str, Any]] | None]
 
+# An object's form in another version of its kind; None for a version that it doesn't have.
+Convert = Callable[[dict[str, Any], str], dict[str, Any] | None]
+
 BEFORE_FIRST_APPLY = "before-first-apply"
 
 
@@ -68,10 +71,12 @@ def apply(
     time: str,
     force: bool = False,
     types: FieldType | None = None,
+    convert: Convert | None = None,
 ) -> dict[str, Any]:
     """The live object (None: there is none yet) as the manager wants it, its metadata.managedFields up to date.
 
     Fields the manager applied before and leaves out now go, unless somebody else owns them. `time` is RFC 3339.
+    `convert` shows the change to managers that know the object in another version.
     Raises BadRequest (not an object of this type) or Conflict (others own fields set differently, and not `force`).
     """
     _check_identity(applied, api_version, kind)
@@ -91,12 +96,24 @@ def apply(
     wanted = merge(before, {k: v for k, v in applied.items() if v is not None}, types)
     wanted = _prune(wanted, types, previous, updated)
     difference = compare(before, wanted, types)
-    conflicts = _conflicts(updated, difference.set, who)
+
+    @cache
+    def seen_in(version: str) -> Difference:
+        if convert is None or version == api_version:
+            return difference
+        first, second = convert(before, version), convert(wanted, version)
+        if first is None or second is None:
+            return difference
+        return compare(_without_record(first), _without_record(second), type_of(version, kind))
+
+    conflicts = _conflicts(updated, seen_in, who)
     if conflicts and not force:
         raise _refusal(conflicts)
     for other, fields in conflicts.items():
         updated.entries[other].fields -= fields
-    updated.take_from_others(difference.removed, who)
+    for other, owned in updated.entries.items():
+        if other != who:
+            owned.fields -= seen_in(owned.api_version).removed
     updated.tidy()
     if difference.empty and live is not None and _same_owners(managers, updated):
         updated = managers
@@ -228,8 +245,8 @@ def _prune(merged: dict[str, Any], types: FieldType, previous: FieldSet, manager
     return result if isinstance(result, dict) else {}
 
 
-def _conflicts(managers: Managers, changed: FieldSet, who: Manager) -> dict[Manager, FieldSet]:
-    found = {m: owned.fields & changed for m, owned in managers.entries.items() if m != who}
+def _conflicts(managers: Managers, seen_in: Callable[[str], Difference], who: Manager) -> dict[Manager, FieldSet]:
+    found = {m: o.fields & seen_in(o.api_version).set for m, o in managers.entries.items() if m != who}
     return {m: fields for m, fields in found.items() if fields}
 
 

@@ -96,13 +96,6 @@ class Managers:
     def copy(self) -> Managers:
         return Managers({m: Owned(o.fields, o.api_version, o.time) for m, o in self.entries.items()})
 
-    def take_from_others(self, taken: FieldSet, winner: Manager) -> None:
-        """The fields are no longer anybody else's."""
-        for manager in list(self.entries):
-            if manager != winner and taken:
-                owned = self.entries[manager]
-                owned.fields = owned.fields - taken
-
     def tidy(self) -> None:
         """Without the server's own fields and managers that own nothing."""
         for manager in list(self.entries):

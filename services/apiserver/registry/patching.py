@@ -9,7 +9,7 @@ from services.apiserver.registry.context import Context
 from services.apiserver.registry.decoding import decode
 from services.apiserver.registry.managed import manager_of
 from services.apiserver.registry.resource import Resource
-from services.apiserver.registry.versions import View
+from services.apiserver.registry.versions import View, form
 from services.apiserver.registry.writing import Writer, Written, check_identity
 from tillerman.api import codec, times
 from tillerman.api.status import StatusError, bad_request, conflict, invalid, is_not_found, required
@@ -71,6 +71,11 @@ class Patcher:
             context.warnings.append(repeated)
         info = view.info if view is not None else resource.info
 
+        def in_version(content: dict[str, Any], version: str) -> dict[str, Any] | None:
+            if resource.custom:
+                return None
+            return form(resource, self._decoded(resource, content, Context(), view), version)
+
         def merged(live: dict[str, Any] | None) -> dict[str, Any]:
             return patches.apply(
                 live,
@@ -81,6 +86,7 @@ class Patcher:
                 time=times.rfc3339(times.now()),
                 force=context.force,
                 types=None if view is not None else resource.field_types,
+                convert=in_version,
             )
 
         async def change(old: Any) -> Any:

@@ -126,6 +126,13 @@ def topology_spread(path: str, constraints: Any) -> list[Cause]:
                     "can only use minDomains if whenUnsatisfiable=DoNotSchedule, not " + constraint.whenUnsatisfiable
                 )
                 causes.append(invalid(f"{where}.minDomains", constraint.minDomains, detail))
+        causes += [
+            not_supported(f"{where}.{field}", getattr(constraint, field), ["Honor", "Ignore"])
+            for field in ("nodeAffinityPolicy", "nodeTaintsPolicy")
+            if constraint.HasField(field) and getattr(constraint, field) not in ("Honor", "Ignore")
+        ]
+        for position, key in enumerate(constraint.matchLabelKeys):
+            causes += invalid_all(f"{where}.matchLabelKeys[{position}]", key, qualified_name(key))
         if constraint.HasField("labelSelector"):
             causes += label_selector(f"{where}.labelSelector", constraint.labelSelector)
     return causes

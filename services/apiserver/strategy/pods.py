@@ -48,6 +48,9 @@ def _validate(pod: Any) -> list[Cause]:
     annotations = pod.metadata.annotations
     causes = pod_annotations("metadata.annotations", annotations, pod.spec) if annotations else []
     causes += pod_spec("spec", pod.spec)
+    if pod.spec.nodeName and pod.spec.schedulingGates:
+        detail = "cannot be set until all schedulingGates have been cleared"
+        causes.append(forbidden("spec.nodeName", detail))
     if not pod.spec.serviceAccountName:
         for index, volume in enumerate(pod.spec.volumes):
             for position, source in enumerate(volume.volumeSource.projected.sources):

@@ -187,7 +187,7 @@ def _quota_status(new: Any, old: Any) -> list[Cause]:
 
 
 KINDS = {
-    core.LimitRange: Kind(validate=_validate_limit_range),
+    core.LimitRange: Kind(create_on_update=True, validate=_validate_limit_range),
     core.ResourceQuota: Kind(
         status=True, validate=_validate_quota, validate_update=_update_quota, validate_status=_quota_status
     ),

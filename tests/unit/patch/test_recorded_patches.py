@@ -11,6 +11,7 @@ import pytest
 from golden import cases
 from recorded_server import Server, judge, query_of, run
 
+from services.apiserver import patch as patches
 from tillerman.api import codec, status
 
 PATCHES = [
@@ -80,3 +81,26 @@ def _send(server: Server, step: dict[str, Any], query: dict[str, str], agent: st
     if path not in server.objects:
         raise status.not_found("", path)
     return 200, codec.to_dict(server.objects[path])
+
+
+def test_apply_meets_owners_that_know_the_object_in_another_version() -> None:
+    scaler = {"metadata": {"name": "h"}, "spec": {"maxReplicas": 3, "targetCPUUtilizationPercentage": 80}}
+    owned = {"f:spec": {"f:metrics": {}}}
+    entry = {"manager": "other", "operation": "Update", "apiVersion": "autoscaling/v2", "fieldsV1": owned}
+    live = {**scaler, "metadata": {"name": "h", "managedFields": [entry]}}
+
+    def convert(content: dict[str, Any], version: str) -> dict[str, Any]:
+        return {"spec": {"metrics": [{"type": str(content["spec"]["targetCPUUtilizationPercentage"])}]}}
+
+    applied = {"apiVersion": "autoscaling/v1", "kind": "HorizontalPodAutoscaler", **scaler}
+    applied["spec"] = {"targetCPUUtilizationPercentage": 50}
+    with pytest.raises(status.StatusError, match=r'conflict with "other" using autoscaling/v2: .spec.metrics'):
+        patches.apply(
+            live,
+            applied,
+            api_version="autoscaling/v1",
+            kind="HorizontalPodAutoscaler",
+            manager="me",
+            time="2026-01-01T00:00:00Z",
+            convert=convert,
+        )

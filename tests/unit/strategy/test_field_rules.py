@@ -13,6 +13,7 @@ REQUIRED, INVALID, FORBIDDEN = "FieldValueRequired", "FieldValueInvalid", "Field
 UNSUPPORTED, DUPLICATE = "FieldValueNotSupported", "FieldValueDuplicate"
 CONTAINER = {"name": "c", "image": "i"}
 HOST_PORT = [{"containerPort": 1, "hostPort": 9}]
+SPREAD = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
 LABELS = {"app": "a"}
 
 
@@ -126,6 +127,14 @@ def test_windows_user_of_a_domain() -> None:
         (
             pod({"initContainers": [{"name": n, "image": "i", "ports": HOST_PORT} for n in "ab"]}),
             {("spec.initContainers[1].ports[0].hostPort", DUPLICATE)},
+        ),
+        (pod({"nodeName": "n", "schedulingGates": [{"name": "a/b"}]}), {("spec.nodeName", FORBIDDEN)}),
+        (
+            pod({"topologySpreadConstraints": [{**SPREAD, "nodeTaintsPolicy": "Odd", "matchLabelKeys": ["a b"]}]}),
+            {
+                ("spec.topologySpreadConstraints[0].nodeTaintsPolicy", UNSUPPORTED),
+                ("spec.topologySpreadConstraints[0].matchLabelKeys[0]", INVALID),
+            },
         ),
         (
             pod(annotations={"kubernetes.io/config.mirror": "m"}),
