@@ -13,7 +13,7 @@ from services.apiserver.fronts import objects, pods
 from services.apiserver.fronts.instrument import Instrument
 from services.apiserver.options import ApiserverOptions
 from services.apiserver.server import Apiserver, assemble, first_service_ip
-from services.apiserver.storage.maintenance import compact_forever, warn_of_broken_version
+from services.apiserver.storage.maintenance import look_after_forever, warn_of_broken_version
 from tillerman.service import Component, ServiceRuntime, run
 from tillerman.service.options import OptionsError
 
@@ -40,9 +40,8 @@ async def start(runtime: ServiceRuntime[ApiserverOptions]) -> None:
     )
     runtime.task_group.create_task(server.definitions.run(), name="definitions")
     runtime.task_group.create_task(server.services.repair_forever(services), name="repair-services")
-    if options.etcd_compaction_interval:
-        compaction = compact_forever(server.store, options.etcd_compaction_interval)
-        runtime.task_group.create_task(compaction, name="compact")
+    upkeep = look_after_forever(server.store, options.etcd_compaction_interval)
+    runtime.task_group.create_task(upkeep, name="look-after-etcd")
     runtime.spawn(warn_of_broken_version(server.store.client), name="check-etcd-version")
     if https:
         runtime.spawn(serve_https(runtime, server, kubelets, https), name="start-https")

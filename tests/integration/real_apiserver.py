@@ -45,8 +45,9 @@ def wait_for_port(port: int) -> None:
 class Etcd:
     """One etcd member with its own data; ``kill`` is SIGKILL, ``start`` brings it back with the same data."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *flags: str) -> None:
         self.folder = folder
+        self._flags = flags
         self.client_port = free_port()
         self._peer_port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
@@ -70,6 +71,7 @@ class Etcd:
             f"--initial-cluster=test={peer}",
             "--unsafe-no-fsync",
             "--log-level=error",
+            *self._flags,
         ]
         self._process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for_port(self.client_port)

@@ -50,7 +50,10 @@ def translate(error: grpc.aio.AioRpcError) -> StorageError:
     if "request is too large" in details or "larger than max" in details:
         return RequestTooLarge(details)
     if "database space exceeded" in details:
-        return NoSpace(f"{details}: free space with compaction and defragmentation, then disarm etcd's NOSPACE alarm")
+        return NoSpace(
+            f"{details}: the apiserver compacts and defragments etcd now, so try again in a moment; if that does not "
+            "help, delete objects or give etcd a larger --quota-backend-bytes"
+        )
     if "requested lease not found" in details:
         return LeaseNotFound(details)
     if error.code() in RETRYABLE:

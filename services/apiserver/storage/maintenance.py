@@ -16,22 +16,35 @@ BROKEN_VERSIONS = ("3.5.0", "3.5.1", "3.5.2")
 # Defragment a member when less than half of a file of at least this many bytes is in use.
 DEFRAGMENT_BYTES = 256 << 20
 
+# Seconds from one attempt to make room to the next.
+RECOVERY_SECONDS = 5.0
+
 log = structlog.get_logger("apiserver.maintenance")
 
 
-async def compact_forever(store: Store, interval: float) -> None:
-    """Every ``interval`` seconds compacts to the revision of ``interval`` seconds ago, as kube-apiserver does.
+async def look_after_forever(store: Store, interval: float) -> None:
+    """Every ``interval`` seconds (0: never) compacts to the revision of ``interval`` seconds ago, as kube-apiserver
+    does; makes room at once when a write found none.
 
     The key compact_rev_key says who compacted last, so that of several apiservers one does it.
     """
     version, revision = 0, 0
     while True:
-        await asyncio.sleep(interval)
         try:
-            version, revision = await _compact(store, version, revision)
+            async with asyncio.timeout(interval or None):
+                await store.out_of_space.wait()
+        except TimeoutError:
+            pass
+        try:
+            if not store.out_of_space.is_set():
+                version, revision = await _compact(store, version, revision)
             await look_after(store.client)
         except StorageError as error:
-            log.warning("compaction failed; trying again later", error=str(error))
+            log.warning("looking after etcd failed; trying again later", error=str(error))
+        if store.out_of_space.is_set():
+            # Where there is still no room, the next write will tell; not more often than this.
+            await asyncio.sleep(RECOVERY_SECONDS)
+            store.out_of_space.clear()
 
 
 async def _compact(store: Store, version: int, revision: int) -> tuple[int, int]:

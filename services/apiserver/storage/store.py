@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from services.apiserver.storage.commit import GroupCommitter, Outcome, Write
-from services.apiserver.storage.errors import LeaseNotFound, RequestTooLarge, StorageError
+from services.apiserver.storage.errors import LeaseNotFound, NoSpace, RequestTooLarge, StorageError
 from services.apiserver.storage.etcd import EtcdClient
 from services.apiserver.storage.feed import history, range_end
 from services.apiserver.storage.leases import SharedLeases
@@ -40,6 +40,8 @@ class Store:
         self._max_bytes = max_bytes
         # The newest revision that a write of this server has led to.
         self.written = 0
+        # Set when etcd has refused a write because its quota is used up; maintenance makes room and clears it.
+        self.out_of_space = asyncio.Event()
         self._confirming: asyncio.Task[None] | None = None
         self._confirm_pace = Pace()
         self._unconfirmed: list[asyncio.Future[int]] = []
@@ -52,13 +54,23 @@ class Store:
         """Writes if the key's mod_revision is ``expected`` (0: absent)."""
         if len(value) > self._max_bytes:
             raise RequestTooLarge(f"the object takes {len(value)} bytes; the limit is {self._max_bytes}")
-        lease = await self.leases.lease(ttl_seconds) if ttl_seconds else 0
+        lease = await self._lease(ttl_seconds) if ttl_seconds else 0
         try:
             return await self._write(Write(key.encode(), value, expected, lease))
+        except NoSpace:
+            self.out_of_space.set()
+            raise
         except LeaseNotFound:
             self.leases.forget()
             lease = await self.leases.lease(ttl_seconds)
             return await self._write(Write(key.encode(), value, expected, lease))
+
+    async def _lease(self, ttl_seconds: int) -> int:
+        try:
+            return await self.leases.lease(ttl_seconds)
+        except NoSpace:
+            self.out_of_space.set()
+            raise
 
     async def delete(self, key: str, *, expected: int) -> Outcome:
         """Deletes if the key's mod_revision is ``expected``."""
