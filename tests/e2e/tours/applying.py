@@ -46,6 +46,8 @@ def _client_side(k: Kubectl, one: str, two: str) -> None:
     said = [f"{name} {{}}" for name in ("deployment.apps/kept", "configmap/settings")]
     assert k("apply", "-f", one).splitlines() == [line.format("created") for line in said]
     assert k("apply", "-f", one).splitlines() == [line.format("unchanged") for line in said]
+    # Until then its status changes between what kubectl reads and what it is answered.
+    k("rollout", "status", "deployment/kept", "--timeout=60s")
     assert k("diff", "-f", one) == ""
     difference = k.refused("diff", "-f", two)
     has(difference, "-  replicas: 1\n+  replicas: 2", "-  a: b\n+  a: c")
@@ -136,6 +138,7 @@ def _edited(k: Kubectl) -> None:
 def _patched(k: Kubectl) -> None:
     strategic = '{"spec":{"template":{"spec":{"containers":[{"name":"c","env":[{"name":"A","value":"1"}]}]}}}}'
     assert k("patch", "deployment", "kept", "-p", strategic) == "deployment.apps/kept patched"
+    k("rollout", "status", "deployment/kept", "--timeout=60s")
     assert k("patch", "deployment", "kept", "-p", strategic) == "deployment.apps/kept patched (no change)"
     has(k("get", "deployment", "kept", "-o", "jsonpath={.spec.template.spec.containers[0]}"), k.image, '"value":"1"')
     merge = '{"metadata":{"labels":{"z":"1"}}}'
