@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -44,11 +45,29 @@ class Api:
         return [core.Pod() for _ in operations]
 
 
+class Threads(ThreadPoolExecutor):
+    """The loop's threads; `busy` counts what they have not finished."""
+
+    def __init__(self) -> None:
+        super().__init__(max_workers=4)
+        self.busy = 0
+
+    def submit(self, *args: Any, **kwargs: Any) -> Future[Any]:
+        self.busy += 1
+        future = super().submit(*args, **kwargs)
+        future.add_done_callback(lambda _: self._finished())
+        return future
+
+    def _finished(self) -> None:
+        self.busy -= 1
+
+
 class Node:
     """One node with a hollow runtime; `pods` stands for the informer."""
 
     def __init__(self, tmp_path: Path) -> None:
         self.clock = FakeClock()
+        self.threads = Threads()
         self.runtime = HollowRuntime(clock=self.clock)
         self.api = Api()
         client = cast(Any, self.api)
@@ -90,6 +109,7 @@ class Node:
             on_add(pod)
 
     async def start(self) -> None:
+        asyncio.get_running_loop().set_default_executor(self.threads)
         self._tasks = [asyncio.create_task(self.manager.run()), asyncio.create_task(self.statuses.run())]
         await self.settle()
 
@@ -99,10 +119,12 @@ class Node:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def settle(self, seconds: float = 0.0) -> None:
-        """Lets everything happen, threads for files included."""
-        for _ in range(20):
+        """Lets everything happen: until twenty turns have passed in which no thread was at work on files."""
+        idle = 0
+        while idle < 20:
             await asyncio.sleep(0.001)
             await self.clock.advance(0)
+            idle = 0 if self.threads.busy else idle + 1
         if seconds:
             await self.clock.advance(seconds)
             await self.settle()
