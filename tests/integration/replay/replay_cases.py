@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode
 
-from replay_compare import differences, judged, same_words, shown
+from golden.compare import differences, judged, same_words, shown
 from replay_server import eventually
 from replay_session import Session
 

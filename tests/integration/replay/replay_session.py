@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from replay_compare import judged
+from golden.compare import judged
 from replay_server import Answer, Http, Server
 
 JSON = "application/json"

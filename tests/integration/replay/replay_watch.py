@@ -12,7 +12,7 @@ import threading
 import time
 from typing import Any
 
-from replay_compare import differences, judged
+from golden.compare import differences, judged
 from replay_server import decoded, on_the_wire
 from replay_session import Session
 

@@ -11,52 +11,15 @@ import re
 from typing import Any
 from urllib.parse import parse_qsl
 
-from golden import ANY
+from golden.compare import differences
 
 from services.apiserver import patch as patches
 from services.apiserver import strategy
 from tillerman.api import codec, status
-from tillerman.api.quantity import parse_quantity
 from tillerman.api.scheme import SCHEME, ResourceInfo
 from tillerman.api.status import StatusError
 
 TIME = "2026-01-01T00:00:00Z"
-
-
-def differences(recorded: Any, got: Any, path: str = "") -> list[str]:
-    """Where `got` lacks or contradicts what was recorded. What is there beside it is newer than the recording."""
-    if recorded == ANY:
-        return [] if got is not None else [f"{path}: absent"]
-    if isinstance(recorded, dict) and isinstance(got, dict):
-        found = []
-        for key, value in recorded.items():
-            if key in got:
-                found += differences(value, got[key], f"{path}.{key}")
-            elif value is not None:
-                found.append(f"{path}.{key}: absent, recorded {value!r}")
-        return found
-    if isinstance(recorded, list) and isinstance(got, list):
-        if path.endswith(".managedFields"):
-            recorded, got = (
-                sorted(x, key=lambda e: (e["manager"], e["operation"], e["apiVersion"])) for x in (recorded, got)
-            )
-        if len(recorded) != len(got):
-            return [f"{path}: {len(got)} items, recorded {recorded!r}"]
-        return [
-            d for i, (a, b) in enumerate(zip(recorded, got, strict=True)) for d in differences(a, b, f"{path}[{i}]")
-        ]
-    if recorded == got or _same_amount(recorded, got):
-        return []
-    if isinstance(recorded, str) and ANY in recorded and isinstance(got, str):
-        return [] if re.fullmatch(".*".join(map(re.escape, recorded.split(ANY))), got) else [f"{path}: {got!r}"]
-    return [f"{path}: {got!r}, recorded {recorded!r}"]
-
-
-def _same_amount(first: Any, second: Any) -> bool:
-    try:
-        return isinstance(first, str) and isinstance(second, str) and parse_quantity(first) == parse_quantity(second)
-    except ValueError:
-        return False
 
 
 class Server:
