@@ -73,7 +73,7 @@ def etcd_client(options: ApiserverOptions, instrument: Instrument) -> EtcdClient
 def assemble(options: ApiserverOptions, instrument: Instrument) -> Apiserver:
     """Everything wired, nothing started: run ``feed.run()`` as a task and wait for ``feed.synced``."""
     store = Store(etcd_client(options, instrument), max_bytes=options.max_request_bytes)
-    hub = CacheHub()
+    hub = CacheHub(instrument.undecodable)
     feed = Feed(store.client, hub, prefix=ROOT.encode())
     catalog = Catalog(hub)
     reader = Reader(store=store, feed=feed)

@@ -10,6 +10,8 @@ from typing import Final
 from tillerman.pb.k8s import runtime_pb2
 
 MAGIC: Final = b"k8s\0"
+# How Kubernetes begins what it has encrypted; the provider and its key follow.
+ENCRYPTED: Final = b"k8s:enc:"
 PROTOBUF: Final = "application/vnd.kubernetes.protobuf"
 JSON: Final = "application/json"
 # Go writes contentEncoding and contentType even when they are empty.
@@ -43,6 +45,9 @@ def unwrap(value: bytes) -> Unwrapped:
     if not value.startswith(MAGIC):
         if value.lstrip()[:1] == b"{":
             return Unwrapped("", "", value, JSON)
+        if value.startswith(ENCRYPTED):
+            how = value[:60].decode(errors="replace").rpartition(":")[0]
+            raise ValueError(f"the stored value is encrypted ({how})")
         raise ValueError("the stored value is neither Kubernetes protobuf nor JSON")
     unknown = runtime_pb2.Unknown.FromString(value[len(MAGIC) :])
     meta = unknown.typeMeta

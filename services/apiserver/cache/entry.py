@@ -11,10 +11,13 @@ from sys import intern
 from typing import Any, Protocol
 
 import orjson
+from google.protobuf.message import DecodeError as ProtoDecodeError
 
+from services.apiserver.cache.undecodable import Undecodable
 from services.apiserver.cache.wire import length_delimited, read_varint, varint
 from services.apiserver.crd.objects import CustomObject
 from tillerman.api import codec, envelope
+from tillerman.api.text import is_text
 from tillerman.pb.k8s import meta_v1_pb2, runtime_pb2
 
 UNKNOWN_URL = "type.googleapis.com/k8s.io.apimachinery.pkg.runtime.Unknown"
@@ -27,7 +30,7 @@ class Framer(Protocol):
         """(frame, offset of the object's bytes in it) for the object's bytes as stored."""
 
     def raw(self, value: bytes) -> bytes:
-        """The object's bytes from an etcd value."""
+        """The object's bytes from an etcd value, known to make an object. Raises Undecodable."""
 
     def message(self, entry: Entry) -> Any:
         """A new decoded object that the caller owns."""
@@ -57,6 +60,16 @@ class ProtoFramer:
         return b"".join((total, head, raw, tail)), len(total) + len(head)
 
     def raw(self, value: bytes) -> bytes:
+        try:
+            raw = self._unwrapped(value)
+            # The cheaper question says nothing of bytes that are all ASCII.
+            if raw.isascii() or not is_text(raw, self._message):
+                codec.from_protobuf(raw, self._message)
+        except (ValueError, IndexError, RecursionError, ProtoDecodeError, codec.DecodeError) as error:
+            raise Undecodable(str(error)) from error
+        return raw
+
+    def _unwrapped(self, value: bytes) -> bytes:
         if value.startswith(self._envelope) and value.endswith(envelope.TAIL):
             size, start = read_varint(value, len(self._envelope))
             if start + size + len(envelope.TAIL) == len(value):
@@ -64,6 +77,8 @@ class ProtoFramer:
         # Written by something else than a kube-apiserver: valid all the same.
         found = envelope.unwrap(value)
         if found.content_type != envelope.JSON:
+            if found.kind != self._kind[1]:
+                raise ValueError(f'the stored value is of kind "{found.kind}", not of {self._kind[1]}')
             return found.raw
         raw: bytes = codec.from_json(found.raw, self._message).SerializeToString(deterministic=True)
         return raw
@@ -98,6 +113,13 @@ class JsonFramer:
         return b"".join((total, head, unknown)), len(total) + len(head)
 
     def raw(self, value: bytes) -> bytes:
+        try:
+            content = orjson.loads(value)
+            if not isinstance(content, dict) or not isinstance(content.get("metadata"), dict):
+                raise Undecodable("the stored value is not a JSON object with metadata")
+            CustomObject.of(content)
+        except (ValueError, RecursionError, codec.DecodeError) as error:
+            raise Undecodable(str(error)) from error
         return value
 
     def message(self, entry: Entry) -> CustomObject:

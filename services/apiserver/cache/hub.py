@@ -7,17 +7,23 @@ from collections.abc import Sequence
 
 from services.apiserver.cache.entry import Framer
 from services.apiserver.cache.resource import NodeOf, ResourceCache
+from services.apiserver.cache.undecodable import Report, unreported
 from tillerman.pb.etcd import kv_pb2
 
 ROOT = "/registry/"
 DELETE = kv_pb2.Event.DELETE
+# What is not UTF-8 in a key, which no object's is: kept in a form that can be shown.
+UNREADABLE = "backslashreplace"
 
 
 class CacheHub:
-    """A storage.feed.Sink. ``revision``: up to where all caches have come."""
+    """A storage.feed.Sink. ``revision``: up to where all caches have come. ``report`` is told of values that cannot be
+    decoded.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, report: Report = unreported) -> None:
         self.revision = 0
+        self._report = report
         self._caches: dict[str, ResourceCache] = {}
         self._unclaimed: dict[str, dict[str, tuple[bytes, int]]] = defaultdict(dict)
         self.events_total = 0
@@ -26,7 +32,7 @@ class CacheHub:
         """The cache of the resource stored under ``prefix``, filled with what is known of it already."""
         cache = self._caches.get(prefix)
         if cache is None:
-            cache = ResourceCache(prefix, framer, node_of=node_of)
+            cache = ResourceCache(prefix, framer, node_of=node_of, report=self._report)
             cache.reset(self.revision, self._claim(prefix))
             self._caches[prefix] = cache
         return cache
@@ -39,13 +45,15 @@ class CacheHub:
         aside = self._unclaimed[_prefix_of(prefix)[0]]
         for key, entry in cache.entries.items():
             aside[key] = (cache.framer.stored(entry), entry.revision)
+        for key, broken in cache.broken.items():
+            aside[key] = (broken.value, broken.revision)
         cache.reset(self.revision, [])
 
     def count(self, prefix: str) -> int:
         """Objects under a prefix, claimed or not."""
         cache = self._caches.get(prefix)
         if cache is not None:
-            return len(cache.entries)
+            return len(cache.entries) + len(cache.broken)
         return sum(key.startswith(prefix) for key in self._unclaimed[_prefix_of(prefix)[0]])
 
     # -- storage.feed.Sink -----------------------------------------------------------------------------------------
@@ -54,7 +62,7 @@ class CacheHub:
         groups: dict[str, list[tuple[str, bytes, int]]] = defaultdict(list)
         self._unclaimed.clear()
         for pair in pairs:
-            key = pair.key.decode()
+            key = pair.key.decode(errors=UNREADABLE)
             prefix = self._claimed_prefix(key)
             if prefix is not None:
                 groups[prefix].append((key, pair.value, pair.mod_revision))
@@ -69,7 +77,7 @@ class CacheHub:
             raw_key = event.kv.key
             if not raw_key.startswith(b"/registry/"):
                 continue
-            key = raw_key.decode()
+            key = raw_key.decode(errors=UNREADABLE)
             value = None if event.type == DELETE else event.kv.value
             prefix = self._claimed_prefix(key)
             if prefix is not None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 
 from services.apiserver.cache.changes import Change
 from services.apiserver.cache.entry import Entry, Framer
+from services.apiserver.cache.undecodable import Broken, Report, Undecodable, unreported
 from services.apiserver.cache.watcher import IndexKey, Predicate, Watcher
 
 HISTORY = 20_000
@@ -20,17 +21,24 @@ NodeOf = Callable[[Entry], str]
 
 
 class ResourceCache:
-    """``prefix``: the etcd prefix. ``node_of`` (pods): spec.nodeName of an entry, for the index of watchers by node."""
+    """``prefix``: the etcd prefix. ``node_of`` (pods): spec.nodeName of an entry, for the index of watchers by node.
 
-    def __init__(self, prefix: str, framer: Framer, *, node_of: NodeOf | None = None) -> None:
+    A value that cannot be decoded is in ``broken`` instead of ``entries``; watchers see its object go.
+    """
+
+    def __init__(
+        self, prefix: str, framer: Framer, *, node_of: NodeOf | None = None, report: Report = unreported
+    ) -> None:
         self.prefix = prefix
         self.framer = framer
         self.entries: dict[str, Entry] = {}
+        self.broken: dict[str, Broken] = {}
         self.keys: list[str] = []
         self.history_from = 0
         # Moves with every change and every reset.
         self.changed = 0
         self._node_of = node_of
+        self._report = report
         self._history: deque[Change] = deque()
         self._history_bytes = 0
         self._watchers: dict[IndexKey, set[Watcher]] = {}
@@ -42,8 +50,12 @@ class ResourceCache:
         """Exactly these (key, value, mod_revision), in key order. Watchers are dropped: what they missed is not
         known.
         """
-        framer = self.framer
-        self.entries = {key: Entry(framer, key, framer.raw(value), rev) for key, value, rev in pairs}
+        known, self.broken = self.broken, {}
+        self.entries = {}
+        for key, value, mod_revision in pairs:
+            entry = self._decoded(key, value, mod_revision, known)
+            if entry is not None:
+                self.entries[key] = entry
         self.keys = sorted(self.entries)
         self.history_from = revision
         self.changed += 1
@@ -54,14 +66,16 @@ class ResourceCache:
     def apply(self, key: str, value: bytes | None, revision: int) -> Change | None:
         """One change; None when there was nothing to delete."""
         old = self.entries.get(key)
-        if value is None:
+        if self.broken:
+            self.broken.pop(key, None)
+        new = None if value is None else self._decoded(key, value, revision, {})
+        if new is None:
             if old is None:
                 return None
             del self.entries[key]
             del self.keys[bisect_left(self.keys, key)]
             change = Change(key, revision, old, None)
         else:
-            new = Entry(self.framer, key, self.framer.raw(value), revision)
             self.entries[key] = new
             if old is None:
                 insort(self.keys, key)
@@ -71,6 +85,16 @@ class ResourceCache:
         if self._watchers:
             self._offer(change)
         return change
+
+    def _decoded(self, key: str, value: bytes, revision: int, known: dict[str, Broken]) -> Entry | None:
+        """None for a value that is put aside; one that is among the ``known`` is not reported again."""
+        try:
+            return Entry(self.framer, key, self.framer.raw(value), revision)
+        except Undecodable as error:
+            self.broken[key] = broken = Broken(value, revision, str(error))
+            if known.get(key) != broken:
+                self._report(self.prefix, key, broken.cause)
+            return None
 
     def _remember(self, change: Change) -> None:
         self._history.append(change)
@@ -109,6 +133,10 @@ class ResourceCache:
             last = bisect_left(keys, prefix[:-1] + chr(ord(prefix[-1]) + 1))
         entries = self.entries
         return [entries[key] for key in (keys if last - first == len(keys) else keys[first:last])]
+
+    def broken_under(self, prefix: str) -> list[str]:
+        """The keys under ``prefix`` whose values cannot be decoded."""
+        return [key for key in self.broken if key.startswith(prefix)] if self.broken else []
 
     def since(self, revision: int, prefix: str) -> list[Change] | None:
         """The changes after ``revision``; None when the history does not go back that far."""

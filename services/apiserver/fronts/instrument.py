@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from types import TracebackType
 
+import structlog
 from prometheus_client import REGISTRY, CollectorRegistry, Gauge
 
 from services.apiserver.cache.hub import CacheHub
@@ -16,6 +17,7 @@ from tillerman.service.tally import Cell, Counts, Durations, Series
 
 BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 LABELS = ("verb", "group", "version", "resource", "subresource", "scope")
+log = structlog.get_logger("apiserver.storage")
 MUTATING = frozenset({"POST", "PUT", "PATCH", "DELETE", "DELETECOLLECTION"})
 
 
@@ -117,7 +119,14 @@ class Instrument:
             buckets=BUCKETS,
             registry=registry,
         )
+        self._undecodable = Counts(
+            "apiserver_storage_decode_errors",
+            "Stored values that could not be decoded.",
+            ("resource",),
+            registry=registry,
+        )
         self._objects = Gauge("apiserver_storage_objects", "Objects stored.", ("resource",), registry=registry)
+        self._stored_under = dict(_prefixes())
         self._measured: dict[tuple[bool, tuple[str, ...]], _Measured] = {}
         self._resources: set[tuple[str, str]] = set()
 
@@ -129,6 +138,12 @@ class Instrument:
         """Counts the stored objects whenever metrics are read."""
         for prefix, resource in _prefixes():
             self._objects.labels(resource).set_function(partial(_count, hub, prefix))
+
+    def undecodable(self, prefix: str, key: str, cause: str) -> None:
+        """A stored value that is no object: told once, with its key."""
+        log.error("a stored value cannot be decoded; serving the others", key=key, cause=cause)
+        resource = self._stored_under.get(prefix) or ".".join(reversed(prefix.split("/")[2:-1]))
+        self._undecodable.cell(resource).value += 1
 
     def request(self, verb: str, target: Target) -> Request:
         """Measures what is done with it entered."""

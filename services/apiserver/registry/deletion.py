@@ -128,7 +128,7 @@ class Deleter:
     async def is_empty(self, resource: Resource) -> bool:
         """Whether no object of a resource is stored, as of now."""
         await self._reader.confirm()
-        return not resource.cache.entries
+        return not resource.cache.entries and not resource.cache.broken
 
     async def delete_collection(
         self,

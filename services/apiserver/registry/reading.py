@@ -8,7 +8,7 @@ import binascii
 import builtins
 import contextlib
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -17,7 +17,7 @@ from services.apiserver.cache.changes import ADDED, BOOKMARK, Change, WatchEvent
 from services.apiserver.cache.entry import Entry
 from services.apiserver.cache.fields import parse
 from services.apiserver.cache.watcher import IndexKey, Predicate, Watcher, WatcherDropped
-from services.apiserver.registry.resource import Resource
+from services.apiserver.registry.resource import Resource, undecodable
 from services.apiserver.storage.errors import Compacted, FutureRevision
 from services.apiserver.storage.feed import Feed
 from services.apiserver.storage.store import Store
@@ -85,6 +85,8 @@ class ListPage:
     entries: list[Entry]
     continue_token: str = ""
     remaining: int | None = None
+    # Keys of what was looked for among others, and left out because it cannot be decoded.
+    broken: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +139,12 @@ class Reader:
             await self.confirm()
         elif resource_version != "0":
             await self._not_older_than(parse_revision(resource_version))
-        entry = resource.cache.entries.get(resource.key(namespace, name))
+        key = resource.key(namespace, name)
+        entry = resource.cache.entries.get(key)
         if entry is None:
+            broken = resource.cache.broken.get(key)
+            if broken is not None:
+                raise undecodable(key, broken.cause)
             raise not_found(resource.name, name, resource.group)
         return entry
 
@@ -178,9 +184,10 @@ class Reader:
     async def _list_now(self, resource: Resource, chosen: _Filter, limit: int) -> ListPage:
         revision = self._feed.revision
         entries = self._candidates(resource, chosen)
+        broken = resource.cache.broken_under(chosen.prefix)
         predicate = chosen.predicate
         if not limit and predicate is None:
-            return ListPage(revision, entries)
+            return ListPage(revision, entries, broken=broken)
         picked: builtins.list[Entry] = []
         for position, entry in enumerate(entries, start=1):
             if not position % TESTED_AT_ONCE:
@@ -190,18 +197,24 @@ class Reader:
                 continue
             picked.append(entry)
             if len(picked) == limit:
-                return self._page(resource, chosen, revision, picked, left=len(entries) - position)
-        return ListPage(revision, picked)
+                return self._page(resource, chosen, revision, picked, broken, left=len(entries) - position)
+        return ListPage(revision, picked, broken=broken)
 
     @staticmethod
     def _page(
-        resource: Resource, chosen: _Filter, revision: int, picked: builtins.list[Entry], *, left: int
+        resource: Resource,
+        chosen: _Filter,
+        revision: int,
+        picked: builtins.list[Entry],
+        broken: Sequence[str],
+        *,
+        left: int,
     ) -> ListPage:
         """A full page. ``left``: objects after it, whether or not they are chosen: the next page may be empty."""
         if not left:
-            return ListPage(revision, picked)
+            return ListPage(revision, picked, broken=broken)
         token = encode_continue(revision, picked[-1].key[len(resource.prefix) :])
-        return ListPage(revision, picked, token, None if chosen.selective else left)
+        return ListPage(revision, picked, token, None if chosen.selective else left, broken)
 
     def _candidates(self, resource: Resource, chosen: _Filter) -> builtins.list[Entry]:
         if not chosen.single:
@@ -213,6 +226,7 @@ class Reader:
         self, resource: Resource, chosen: _Filter, revision: int, limit: int, start: str = ""
     ) -> ListPage:
         picked: builtins.list[Entry] = []
+        broken: builtins.list[str] = []
         predicate = chosen.predicate
         prefix = chosen.prefix.rpartition("/")[0] + "/" if chosen.single else chosen.prefix
         while True:
@@ -224,17 +238,20 @@ class Reader:
                 raise expired("The resourceVersion for the provided list is too old.") from error
             except FutureRevision as error:
                 raise too_large_revision(revision, self._feed.revision) from error
-            entries = [resource.from_pair(pair) for pair in page.pairs]
-            for position, entry in enumerate(entries, start=1):
+            for position, pair in enumerate(page.pairs, start=1):
+                entry = resource.readable(pair)
+                if entry is None:
+                    broken.append(pair.key.decode(errors="backslashreplace"))
+                    continue
                 if not entry.key.startswith(chosen.prefix) or (predicate is not None and not predicate(entry)):
                     continue
                 picked.append(entry)
                 if len(picked) == limit:
                     left = 0 if chosen.single else page.count - position
-                    return self._page(resource, chosen, revision, picked, left=left)
+                    return self._page(resource, chosen, revision, picked, broken, left=left)
             if not page.more:
-                return ListPage(revision, picked)
-            start = entries[-1].key + "\0"
+                return ListPage(revision, picked, broken=broken)
+            start = page.pairs[-1].key.decode(errors="backslashreplace") + "\0"
 
     # -- watch -----------------------------------------------------------------------------------------------------
 
@@ -288,13 +305,10 @@ class Reader:
             raise expired(f"too old resource version: {after} ({upto})") from error
         changes = []
         for event in events:
-            key = event.kv.key.decode()
-            raw = resource.framer.raw
-            old = None
-            if event.prev_kv.mod_revision:
-                old = Entry(resource.framer, key, raw(event.prev_kv.value), event.prev_kv.mod_revision)
-            new = None if event.type else resource.from_pair(event.kv)
-            changes.append(Change(key, event.kv.mod_revision, old, new))
+            old = resource.readable(event.prev_kv) if event.prev_kv.mod_revision else None
+            new = None if event.type else resource.readable(event.kv)
+            if old is not None or new is not None:
+                changes.append(Change(event.kv.key.decode(), event.kv.mod_revision, old, new))
         return changes
 
     async def _deliver(

@@ -257,7 +257,9 @@ class Registry:
         resource = self.resource(target, "list")
         await self._authorize(context, "list", named(target, field_selector))
         selection = Selection(target.namespace, target.name, label_selector, field_selector)
-        return await self.reader.list(resource, selection, options)
+        page = await self.reader.list(resource, selection, options)
+        warn_of_broken(page, context)
+        return page
 
     @translated
     async def watch(
@@ -335,4 +337,14 @@ class Registry:
         resource = self.resource(target, "deletecollection")
         await self._authorize(context, "deletecollection", target)
         selection = Selection(target.namespace, "", label_selector, field_selector)
-        return await self.deleter.delete_collection(resource, selection, listing, options, context)
+        page = await self.deleter.delete_collection(resource, selection, listing, options, context)
+        warn_of_broken(page, context)
+        return page
+
+
+def warn_of_broken(page: ListPage, context: Context) -> None:
+    """Tells the caller what is missing from a list."""
+    if page.broken:
+        first, more = page.broken[0], len(page.broken) - 1
+        others = f" and {more} more" if more else ""
+        context.warnings.append(f'left out because the stored value cannot be decoded: "{first}"{others}')

@@ -10,6 +10,7 @@ from services.apiserver.cache.entry import Entry, Framer, ProtoFramer
 from services.apiserver.cache.fields import extractor, matcher, resolve
 from services.apiserver.cache.hub import CacheHub
 from services.apiserver.cache.resource import ResourceCache
+from services.apiserver.cache.undecodable import Undecodable
 from services.apiserver.patch.apply import type_of
 from services.apiserver.patch.field_types import FieldType
 from services.apiserver.registry import scale
@@ -19,7 +20,7 @@ from services.apiserver.strategy.equality import semantically_equal
 from tillerman.api import codec, envelope
 from tillerman.api.scheme import ResourceInfo
 from tillerman.api.selectors import FieldSelector
-from tillerman.api.status import Cause
+from tillerman.api.status import Cause, StatusError, internal
 from tillerman.pb.k8s import autoscaling_v1_pb2
 
 # Resources whose delete answers with the object rather than with a Status.
@@ -92,8 +93,19 @@ class Resource:
         return Entry(self.framer, key, raw, revision)
 
     def from_pair(self, pair: Any) -> Entry:
-        """An Entry from etcd's key-value pair."""
-        return Entry(self.framer, pair.key.decode(), self.framer.raw(pair.value), pair.mod_revision)
+        """An Entry from etcd's key-value pair. Raises InternalError for a value that cannot be decoded."""
+        key = pair.key.decode()
+        try:
+            return Entry(self.framer, key, self.framer.raw(pair.value), pair.mod_revision)
+        except Undecodable as error:
+            raise undecodable(key, str(error)) from error
+
+    def readable(self, pair: Any) -> Entry | None:
+        """The same; None for a value that cannot be decoded."""
+        try:
+            return Entry(self.framer, pair.key.decode(), self.framer.raw(pair.value), pair.mod_revision)
+        except (Undecodable, UnicodeDecodeError):
+            return None
 
     async def encoded(self, obj: Any) -> bytes:
         """As ``encode``, in the version that is stored. Raises StatusError."""
@@ -195,3 +207,8 @@ class Resource:
 
     def allows_create_on_update(self, obj: Any) -> bool:
         return strategy.allows_create_on_update(obj)
+
+
+def undecodable(key: str, cause: str) -> StatusError:
+    """For whoever asks for an object whose stored value is none."""
+    return internal(f'unable to decode "{key}": {cause}')

@@ -7,9 +7,11 @@ import asyncio
 import pytest
 
 from services.apiserver.cache import watcher as watcher_module
-from services.apiserver.cache.entry import ProtoFramer
+from services.apiserver.cache.changes import ADDED, DELETED
+from services.apiserver.cache.entry import JsonFramer, ProtoFramer
 from services.apiserver.cache.hub import CacheHub
 from services.apiserver.cache.resource import ResourceCache
+from services.apiserver.cache.undecodable import Undecodable
 from services.apiserver.cache.watcher import WatcherDropped
 from tillerman.api import envelope
 from tillerman.pb.etcd import kv_pb2
@@ -132,3 +134,41 @@ def test_the_hub_keeps_unknown_keys_until_they_are_claimed() -> None:
     hub.apply(9, [kv_pb2.Event(type=kv_pb2.Event.DELETE, kv=kv_pb2.KeyValue(key=f"{PREFIX}a/x".encode()))])
     assert names(cache.select(PREFIX)) == ["b/y"] and hub.revision == 9
     assert hub.count("/registry/services/specs/") == 1
+
+
+def test_a_value_that_cannot_be_decoded_is_put_aside_and_reported_once() -> None:
+    reports: list[tuple[str, str, str]] = []
+    cache = ResourceCache(PREFIX, FRAMER, report=lambda *report: reports.append(report))
+    pairs = [(PREFIX + "a/bad", b"k8s:enc:kms:v2:x", 4), (PREFIX + "a/good", value("good"), 5)]
+    cache.reset(10, pairs)
+    cache.reset(11, pairs)
+    assert names(cache.select(PREFIX)) == ["a/good"]
+    assert [report[1] for report in reports] == [PREFIX + "a/bad"] == cache.broken_under(PREFIX + "a/")
+    watcher = cache.watch(prefix=PREFIX, predicate=None, index=("", ""))
+    cache.apply(PREFIX + "a/good", b"", 12)
+    cache.apply(PREFIX + "a/good", b"?", 13)
+    cache.apply(PREFIX + "a/good", value("good"), 14)
+    cache.apply(PREFIX + "a/bad", None, 15)
+    assert [(event.type, event.entry.revision) for event in watcher.waiting] == [(DELETED, 12), (ADDED, 14)]
+    assert not cache.broken and len(reports) == 3
+
+
+@pytest.mark.parametrize(
+    "stored", [b"", b"[]", b"7", b"{}", b'{"metadata": null}', b'{"metadata": {"name": 1}}', b"\xff{"]
+)
+def test_a_custom_resource_is_json_with_metadata(stored: bytes) -> None:
+    with pytest.raises(Undecodable):
+        JsonFramer().raw(stored)
+
+
+def test_a_resource_that_comes_later_hears_of_what_was_kept_aside_for_it() -> None:
+    reports: list[tuple[str, str, str]] = []
+    hub = CacheHub(lambda *report: reports.append(report))
+    key = PREFIX + "a/bad"
+    hub.reset(7, [kv_pb2.KeyValue(key=key.encode(), value=b"?", mod_revision=3)])
+    assert not reports
+    cache = hub.add(PREFIX, FRAMER)
+    assert [report[:2] for report in reports] == [(PREFIX, key)]
+    hub.remove(PREFIX)
+    assert hub.count(PREFIX) == 1 and not cache.broken
+    assert hub.add(PREFIX, FRAMER).broken[key].revision == 3

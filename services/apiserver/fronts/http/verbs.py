@@ -144,14 +144,15 @@ class Verbs:
         query = request.query
         accept = self._accepted(request, LIST_SHAPES)
         number(query, "timeoutSeconds")
+        context = Context(user)
         page = await self._registry.list(
             request.target,
-            Context(user),
+            context,
             list_options(query),
             query.get("labelSelector", ""),
             query.get("fieldSelector", ""),
         )
-        return self._many(request, page, accept)
+        return _warned(self._many(request, page, accept), context)
 
     def _many(self, request: Request, page: ListPage, accept: Accept) -> Answer:
         info = self._info(request.target)
