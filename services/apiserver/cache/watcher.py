@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from services.apiserver.cache.changes import Change, WatchEvent
 from services.apiserver.cache.entry import Entry
 
+# What may wait for a watcher, of what has happened since it was last emptied.
 MAX_WAITING = 20_000
+MAX_WAITING_BYTES = 32_000_000
 Predicate = Callable[[Entry], bool]
 IndexKey = tuple[str, str]
 
@@ -20,34 +22,44 @@ class WatcherDropped(Exception):
 class Watcher:
     """Filled synchronously by its ResourceCache, emptied by one consumer with ``take``."""
 
-    __slots__ = ("_dropped", "_wake", "index", "predicate", "prefix", "waiting")
+    __slots__ = ("_bytes", "_count", "_dropped", "_wake", "index", "predicate", "prefix", "waiting")
 
     def __init__(self, *, prefix: str, predicate: Predicate | None, index: IndexKey) -> None:
         self.prefix = prefix
         self.predicate = predicate
         self.index = index
         self.waiting: list[WatchEvent] = []
+        self._count = self._bytes = 0
         self._wake: asyncio.Future[None] | None = None
         self._dropped: str = ""
 
+    def begin(self, changes: Iterable[Change]) -> None:
+        """What happened before the watch; not bounded: a watcher that is far behind must be able to catch up."""
+        self.waiting.extend(event for change in changes if (event := self._seen(change)) is not None)
+
     def offer(self, change: Change) -> None:
-        if not change.key.startswith(self.prefix):
-            return
-        if self.predicate is None:
-            event = change.event(change.old is not None, change.new is not None)
-        else:
-            event = change.event(
-                change.old is not None and self.predicate(change.old),
-                change.new is not None and self.predicate(change.new),
-            )
+        event = self._seen(change)
         if event is not None:
             self.push(event)
+
+    def _seen(self, change: Change) -> WatchEvent | None:
+        """What this watcher sees of a change."""
+        if not change.key.startswith(self.prefix):
+            return None
+        if self.predicate is None:
+            return change.event(change.old is not None, change.new is not None)
+        return change.event(
+            change.old is not None and self.predicate(change.old),
+            change.new is not None and self.predicate(change.new),
+        )
 
     def push(self, event: WatchEvent) -> None:
         if self._dropped:
             return
         self.waiting.append(event)
-        if len(self.waiting) > MAX_WAITING:
+        self._count += 1
+        self._bytes += len(event.entry.frame)
+        if self._count > MAX_WAITING or self._bytes > MAX_WAITING_BYTES:
             self.drop("the watcher did not keep up; resume from the last resourceVersion seen, or list again")
         self._notify()
 
@@ -70,6 +82,7 @@ class Watcher:
         if self._dropped:
             raise WatcherDropped(self._dropped)
         events, self.waiting = self.waiting, []
+        self._count = self._bytes = 0
         return events
 
     def _notify(self) -> None:

@@ -293,8 +293,7 @@ class Reader:
             if changes is None:
                 resource.cache.unwatch(watcher)
                 raise expired(f"too old resource version: {after} ({resource.cache.history_from})")
-            for change in [*past, *changes]:
-                watcher.offer(change)
+            watcher.begin([*past, *changes])
         return self._deliver(resource, watcher, options)
 
     async def _history(self, resource: Resource, chosen: _Filter, after: int, upto: int) -> builtins.list[Change]:

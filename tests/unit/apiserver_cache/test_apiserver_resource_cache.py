@@ -172,3 +172,23 @@ def test_a_resource_that_comes_later_hears_of_what_was_kept_aside_for_it() -> No
     hub.remove(PREFIX)
     assert hub.count(PREFIX) == 1 and not cache.broken
     assert hub.add(PREFIX, FRAMER).broken[key].revision == 3
+
+
+def test_a_watcher_is_bounded_in_bytes_but_not_in_what_it_resumes_with(
+    cache: ResourceCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(cache, "a", "x", 11)
+    size = len(cache.entries[PREFIX + "a/x"].frame)
+    monkeypatch.setattr(watcher_module, "MAX_WAITING_BYTES", 3 * size + 2)
+    for revision in range(12, 20):
+        put(cache, "a", "x", revision)
+    watcher = cache.watch(prefix=PREFIX, predicate=None, index=("", ""))
+    watcher.begin(cache.since(11, PREFIX) or [])
+    for revision in (20, 21, 22):
+        put(cache, "a", "x", revision)
+    assert [event.entry.revision for event in asyncio.run(watcher.take())] == list(range(12, 23))
+    for revision in range(23, 27):
+        put(cache, "a", "x", revision)
+    assert not watcher.waiting
+    with pytest.raises(WatcherDropped, match="did not keep up"):
+        asyncio.run(watcher.take())
