@@ -125,9 +125,7 @@ class _LabelParser:
         if operator in ("<", ">"):
             bound = self._value(key)
             if not re.fullmatch(r"[+-]?\d+", bound):
-                raise ValueError(
-                    f"unable to parse requirement: for 'Gt', 'Lt' operators, the value of {key} must be an integer"
-                )
+                raise ValueError("unable to parse requirement: for 'Gt', 'Lt' operators, the value must be an integer")
             return Requirement(key, ">" if operator == ">" else "<", (bound,))
         raise ValueError(f"unable to parse requirement: found '{operator}', expected: in, notin, =, ==, !=, gt, lt")
 

@@ -270,15 +270,16 @@ def check_preconditions(resource: Resource, obj: Any, options: meta_v1_pb2.Delet
     if not options.HasField("preconditions"):
         return
     wanted, meta = options.preconditions, obj.metadata
+    # Unlike other conflicts, these name the kind.
     if wanted.HasField("uid") and wanted.uid != meta.uid:
         detail = (
             f"the UID in the precondition ({wanted.uid}) does not match the UID in record ({meta.uid}). "
             "The object might have been deleted and then recreated"
         )
-        raise conflict(resource.name, meta.name, resource.group, detail)
+        raise conflict(resource.info.kind, meta.name, resource.group, detail)
     if wanted.HasField("resourceVersion") and wanted.resourceVersion != meta.resourceVersion:
         detail = (
             f"the ResourceVersion in the precondition ({wanted.resourceVersion}) does not match the ResourceVersion in "
             f"record ({meta.resourceVersion}). The object might have been modified"
         )
-        raise conflict(resource.name, meta.name, resource.group, detail)
+        raise conflict(resource.info.kind, meta.name, resource.group, detail)

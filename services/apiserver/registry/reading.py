@@ -480,5 +480,5 @@ def decode_continue(token: str) -> tuple[int, str]:
         if not known or not start or ".." in start.split("/"):
             raise ValueError("bad content")
     except (ValueError, KeyError, TypeError, binascii.Error) as error:
-        raise make(400, "BadRequest", f"continue key is not valid: {error}") from error
+        raise make(400, "BadRequest", f"invalid continue token: continue key is not valid: {error}") from error
     return revision, start
