@@ -16,6 +16,7 @@ from services.apiserver.strategy.causes import (
 )
 from services.apiserver.strategy.equality import semantically_equal
 from services.apiserver.strategy.kind import Kind
+from services.apiserver.strategy.masking import take_field
 from services.apiserver.strategy.names import dns_label
 from services.apiserver.strategy.persistent_volumes import claim_spec
 from services.apiserver.strategy.pod_spec import pod_template
@@ -50,6 +51,8 @@ _STATEFUL_SET_CHANGEABLE = (
     "updateStrategy",
     "minReadySeconds",
     "persistentVolumeClaimRetentionPolicy",
+    "ordinals",
+    "revisionHistoryLimit",
 )
 _STATEFUL_SET_FROZEN = (
     "updates to statefulset spec for fields other than 'replicas', 'template', and 'updateStrategy' are forbidden"
@@ -174,7 +177,7 @@ def _replica_set_status(new: Any, old: Any) -> list[Cause]:
 
 
 def _stateful_set_status(new: Any, old: Any) -> list[Cause]:
-    counts = ("replicas", "readyReplicas", "currentReplicas", "updatedReplicas")
+    counts = ("replicas", "readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas")
     return _replica_status(new.status, counts) + _collisions(new, old)
 
 
@@ -228,7 +231,11 @@ def _validate_stateful_set(stateful_set: Any) -> list[Cause]:
         detail = "must be 'OrderedReady' or 'Parallel'"
         causes.append(invalid("spec.podManagementPolicy", spec.podManagementPolicy, detail))
     causes += _stateful_set_strategy("spec.updateStrategy", spec.updateStrategy)
+    causes += _claim_retention("spec.persistentVolumeClaimRetentionPolicy", spec.persistentVolumeClaimRetentionPolicy)
     causes += non_negative("spec.replicas", spec.replicas) + non_negative("spec.minReadySeconds", spec.minReadySeconds)
+    causes += non_negative("spec.ordinals.start", spec.ordinals.start)
+    if spec.HasField("revisionHistoryLimit"):
+        causes += non_negative("spec.revisionHistoryLimit", spec.revisionHistoryLimit)
     causes += selector_of_template("spec", spec, kind="statefulset")
     causes += _template("spec.template", _with_claims(spec))
     for index, claim in enumerate(spec.volumeClaimTemplates):
@@ -236,6 +243,14 @@ def _validate_stateful_set(stateful_set: Any) -> list[Cause]:
         if claim.spec.accessModes and claim.spec.resources.requests:
             causes += claim_spec(f"spec.volumeClaimTemplates[{index}].spec", claim.spec)
     return causes
+
+
+def _claim_retention(path: str, policy: Any) -> list[Cause]:
+    return [
+        not_supported(f"{path}.{field}", getattr(policy, field), ["Retain", "Delete"])
+        for field in ("whenDeleted", "whenScaled")
+        if policy.HasField(field) and getattr(policy, field) not in ("Retain", "Delete")
+    ]
 
 
 def _with_claims(spec: Any) -> Any:
@@ -262,20 +277,22 @@ def _stateful_set_strategy(path: str, strategy: Any) -> list[Cause]:
         return [invalid(f"{path}.rollingUpdate", strategy.rollingUpdate, detail)]
     if strategy.type != "RollingUpdate":
         return [invalid(path, strategy, "must be 'RollingUpdate' or 'OnDelete'")]
-    return non_negative(f"{path}.rollingUpdate.partition", strategy.rollingUpdate.partition)
+    rolling, where = strategy.rollingUpdate, f"{path}.rollingUpdate"
+    causes = non_negative(f"{where}.partition", rolling.partition)
+    if rolling.HasField("maxUnavailable"):
+        where = f"{where}.maxUnavailable"
+        causes += number_or_percent(where, rolling.maxUnavailable)
+        if amount_of(rolling.maxUnavailable) == 0:
+            causes.append(invalid(where, rolling.maxUnavailable, "cannot be 0"))
+        causes += at_most_all(where, rolling.maxUnavailable)
+    return causes
 
 
 def _update_stateful_set(new: Any, old: Any) -> list[Cause]:
     masked: Any = apps.StatefulSetSpec()
     masked.CopyFrom(new.spec)
     for field in _STATEFUL_SET_CHANGEABLE:
-        masked.ClearField(field)
-        if old.spec.HasField(field):
-            value = getattr(old.spec, field)
-            if isinstance(value, int):
-                setattr(masked, field, value)
-            else:
-                getattr(masked, field).CopyFrom(value)
+        take_field(masked, old.spec, field)
     for index, claim in enumerate(masked.volumeClaimTemplates):
         if index < len(old.spec.volumeClaimTemplates):
             claim.status.CopyFrom(old.spec.volumeClaimTemplates[index].status)

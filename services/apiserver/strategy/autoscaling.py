@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from services.apiserver.strategy.causes import (
+    NEGATIVE,
     Cause,
     forbidden,
     invalid,
@@ -161,6 +162,8 @@ def _rules(path: str, rules: Any) -> list[Cause]:
         elif window > _MAX_WINDOW:
             detail = f"must be less than or equal to {_MAX_WINDOW}"
             causes.append(invalid(f"{path}.stabilizationWindowSeconds", window, detail))
+    if rules.HasField("tolerance") and parse_quantity(rules.tolerance) < 0:
+        causes.append(invalid(f"{path}.tolerance", rules.tolerance.string, NEGATIVE))
     if rules.HasField("selectPolicy") and rules.selectPolicy not in ("Max", "Min", "Disabled"):
         causes.append(not_supported(f"{path}.selectPolicy", rules.selectPolicy, ["Disabled", "Max", "Min"]))
     if not rules.policies:

@@ -6,24 +6,32 @@ from typing import Any
 
 from services.apiserver.strategy.apps import selector_of_template
 from services.apiserver.strategy.causes import (
+    IMMUTABLE,
     Cause,
+    domain_prefixed,
     immutable,
     invalid,
     non_negative,
     not_supported,
     required,
+    too_long,
 )
+from services.apiserver.strategy.job_policies import failure_policy, index_limits, replacement_policy, success_policy
 from services.apiserver.strategy.kind import Kind
+from services.apiserver.strategy.masking import take_field, take_node_affinity
 from services.apiserver.strategy.pod_spec import pod_template
 from services.apiserver.strategy.schedules import schedule
 from services.apiserver.strategy.selectors import label_selector
 from tillerman.api.selectors import from_message
 from tillerman.api.validation import max_length
 from tillerman.pb.k8s import batch_v1_pb2 as batch
+from tillerman.pb.k8s import core_v1_pb2 as core
 
 CONTROLLER_UID, JOB_NAME = "controller-uid", "job-name"
 _DOMAIN = "batch.kubernetes.io/"
 _CRON_NAME_LIMIT = 52
+_MANAGED_BY_LIMIT = 63
+_FIXED = ("completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy")
 _MISMATCH = "`selector` does not match template `labels`"
 _RESTARTS = 'valid values: "OnFailure", "Never"'
 
@@ -73,12 +81,21 @@ def job_spec(path: str, spec: Any) -> list[Cause]:
     for field in ("parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished"):
         if spec.HasField(field):
             causes += non_negative(f"{path}.{field}", getattr(spec, field))
+    causes += index_limits(path, spec)
+    if spec.HasField("managedBy"):
+        causes += _managed_by(f"{path}.managedBy", spec.managedBy)
     if spec.HasField("completionMode"):
         if spec.completionMode not in ("NonIndexed", "Indexed"):
             allowed = ["NonIndexed", "Indexed"]
             causes.append(not_supported(f"{path}.completionMode", spec.completionMode, allowed))
         elif spec.completionMode == "Indexed" and not spec.HasField("completions"):
             causes.append(required(f"{path}.completions", "when completion mode is Indexed"))
+    if spec.HasField("podFailurePolicy"):
+        causes += failure_policy(f"{path}.podFailurePolicy", spec)
+    if spec.HasField("successPolicy"):
+        causes += success_policy(f"{path}.successPolicy", spec)
+    if spec.HasField("podReplacementPolicy"):
+        causes += replacement_policy(f"{path}.podReplacementPolicy", spec)
     causes += pod_template(f"{path}.template", spec.template)
     policy = spec.template.spec.restartPolicy
     if policy in ("", "Always"):
@@ -86,24 +103,56 @@ def job_spec(path: str, spec: Any) -> list[Cause]:
         causes.append(required(f"{path}.template.spec.restartPolicy", _RESTARTS))
     elif policy not in ("OnFailure", "Never"):
         causes.append(not_supported(f"{path}.template.spec.restartPolicy", policy, ["OnFailure", "Never"]))
+    elif spec.HasField("podFailurePolicy") and policy != "Never":
+        detail = 'only "Never" is supported when podFailurePolicy is specified'
+        causes.append(invalid(f"{path}.template.spec.restartPolicy", policy, detail))
     return causes
+
+
+def _managed_by(path: str, controller: str) -> list[Cause]:
+    causes = domain_prefixed(path, controller)
+    return causes + ([too_long(path, _MANAGED_BY_LIMIT)] if len(controller) > _MANAGED_BY_LIMIT else [])
 
 
 def _update_job(new: Any, old: Any) -> list[Cause]:
-    causes: list[Cause] = []
-    if (
-        new.spec.HasField("completions") != old.spec.HasField("completions")
-        or new.spec.completions != old.spec.completions
-    ):
-        elastic = new.spec.completionMode == "Indexed" and new.spec.completions == new.spec.parallelism
-        if not elastic:
-            causes.append(invalid("spec.completions", new.spec.completions, "field is immutable"))
+    causes = _update_completions(new.spec, old.spec)
     causes += immutable("spec.selector", new.spec.selector, old.spec.selector)
-    if not (old.spec.suspend and not old.status.HasField("startTime")):
-        causes += immutable("spec.template", new.spec.template, old.spec.template)
-    if new.spec.HasField("completionMode"):
-        causes += immutable("spec.completionMode", new.spec.completionMode, old.spec.completionMode)
+    causes += immutable("spec.template", new.spec.template, _changeable_template(new, old))
+    for field in _FIXED:
+        after, before = (getattr(spec, field) if spec.HasField(field) else None for spec in (new.spec, old.spec))
+        causes += immutable(f"spec.{field}", after, before)
     return causes
+
+
+def _update_completions(new: Any, old: Any) -> list[Cause]:
+    """Indexes are added and taken away together with the pods that run at once."""
+    if new.HasField("completions") == old.HasField("completions") and new.completions == old.completions:
+        return []
+    if new.completionMode != "Indexed":
+        return [invalid("spec.completions", new.completions, IMMUTABLE)]
+    if new.completions == new.parallelism:
+        return []
+    return [invalid("spec.completions", new.completions, "can only be modified in tandem with spec.parallelism")]
+
+
+def _changeable_template(new: Any, old: Any) -> Any:
+    """The old template, with what may still change as the new one has it.
+
+    As long as a suspended Job has no pods, a queue may say where they will go.
+    """
+    if not old.spec.suspend or old.status.HasField("startTime"):
+        return old.spec.template
+    template = core.PodTemplateSpec()
+    template.CopyFrom(old.spec.template)
+    after, before = new.spec.template.spec, template.spec
+    for target, source, fields in (
+        (before, after, ("nodeSelector", "tolerations", "schedulingGates")),
+        (template.metadata, new.spec.template.metadata, ("labels", "annotations")),
+    ):
+        for field in fields:
+            take_field(target, source, field)
+    take_node_affinity(before, after)
+    return template
 
 
 def _update_job_validated(new: Any, old: Any) -> list[Cause]:
@@ -148,6 +197,11 @@ def _validate_cron_job(cron_job: Any) -> list[Cause]:
     for field in ("successfulJobsHistoryLimit", "failedJobsHistoryLimit"):
         if spec.HasField(field):
             causes += non_negative(f"spec.{field}", getattr(spec, field))
+    if "TZ" in spec.schedule and (spec.HasField("timeZone") or not cron_job.metadata.resourceVersion):
+        # Schedules that are stored may still name their zone, as they once could.
+        both = "cannot use both timeZone field and TZ or CRON_TZ in schedule"
+        instead = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead"
+        causes.append(invalid("spec.schedule", spec.schedule, both if spec.HasField("timeZone") else instead))
     if spec.HasField("timeZone"):
         causes += _time_zone("spec.timeZone", spec.timeZone)
     if len(cron_job.metadata.name) > _CRON_NAME_LIMIT:

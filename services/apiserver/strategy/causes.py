@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable
 from functools import lru_cache
 from typing import Any
@@ -22,6 +23,7 @@ from tillerman.api.status import (
 
 __all__ = [
     "Cause",
+    "domain_prefixed",
     "duplicate",
     "forbidden",
     "immutable",
@@ -42,6 +44,7 @@ __all__ = [
 IMMUTABLE = "field is immutable"
 # The same few labels stand on most objects: whether such a short text is well-formed is found out once.
 REMEMBERED_LENGTH = 128
+_HTTP_PATH = r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+"
 NEGATIVE = "must be greater than or equal to 0"
 
 forbidden = forbidden_field
@@ -93,6 +96,19 @@ def immutable(path: str, new: Any, old: Any) -> list[Cause]:
 
     same = semantically_equal(new, old) if isinstance(new, Message) else new == old
     return [] if same else [invalid(path, new, IMMUTABLE)]
+
+
+def domain_prefixed(path: str, value: str, missing: str = "") -> list[Cause]:
+    """A name in somebody's domain: a domain, a slash and a path."""
+    if not value:
+        return [required(path, missing)]
+    domain, _, rest = value.partition("/")
+    if not domain or not rest:
+        return [invalid(path, value, 'must be a domain-prefixed path (such as "acme.io/foo")')]
+    causes = invalid_all(path, domain, validation.is_dns1123_subdomain(domain))
+    if not re.fullmatch(_HTTP_PATH, rest):
+        causes.append(invalid(path, rest, f"Invalid path (regex used for validation is '{_HTTP_PATH}')"))
+    return causes
 
 
 def unique(path: str, values: Iterable[str]) -> list[Cause]:

@@ -16,6 +16,7 @@ from services.apiserver.strategy.causes import (
 )
 from services.apiserver.strategy.equality import semantically_equal
 from services.apiserver.strategy.kind import Kind
+from services.apiserver.strategy.masking import take_field
 from services.apiserver.strategy.metadata import finalizer_name
 from services.apiserver.strategy.names import dns_label
 from services.apiserver.strategy.pod_scheduling import taint_effect
@@ -121,7 +122,7 @@ def _validate_node_update(new: Any, old: Any) -> list[Cause]:
     changed = core.Node()
     changed.spec.CopyFrom(new.spec)
     for field in ("taints", "unschedulable", "configSource"):
-        _copy(changed.spec, old.spec, field)
+        take_field(changed.spec, old.spec, field)
     if not old.spec.podCIDRs:
         changed.spec.podCIDR = old.spec.podCIDR
         del changed.spec.podCIDRs[:]
@@ -131,16 +132,6 @@ def _validate_node_update(new: Any, old: Any) -> list[Cause]:
         detail = "node updates may only change labels, taints, or capacity"
         causes.append(forbidden("[]", detail))
     return causes
-
-
-def _copy(target: Any, source: Any, field: str) -> None:
-    target.ClearField(field)
-    part = type(source)()
-    part.CopyFrom(source)
-    for other, _ in part.ListFields():
-        if other.name != field:
-            part.ClearField(other.name)
-    target.MergeFrom(part)
 
 
 def _validate_node_status(new: Any, old: Any) -> list[Cause]:

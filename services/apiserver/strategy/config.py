@@ -43,7 +43,7 @@ def _validate_config_map(config: Any) -> list[Cause]:
 
 
 def _update_config_map(new: Any, old: Any) -> list[Cause]:
-    return _frozen(new, old, ("data", "binaryData"))
+    return _frozen(new, old, ("data", "binaryData")) + _validate_config_map(new)
 
 
 def _frozen(new: Any, old: Any, fields: tuple[str, ...]) -> list[Cause]:
@@ -99,7 +99,8 @@ def _json_value(data: Any, key: str) -> list[Cause]:
 
 
 def _update_secret(new: Any, old: Any) -> list[Cause]:
-    return immutable("type", new.type, old.type) + _frozen(new, old, ("data",))
+    """What may not change is told before what is wrong with it (of ConfigMaps too)."""
+    return immutable("type", new.type, old.type) + _frozen(new, old, ("data",)) + _validate_secret(new)
 
 
 def _keep_secret_type(new: Any, old: Any) -> None:
@@ -109,7 +110,9 @@ def _keep_secret_type(new: Any, old: Any) -> None:
 
 
 KINDS = {
-    core.ConfigMap: Kind(validate=_validate_config_map, validate_update=_update_config_map),
-    core.Secret: Kind(update=_keep_secret_type, validate=_validate_secret, validate_update=_update_secret),
+    core.ConfigMap: Kind(validate=_validate_config_map, validate_update=_update_config_map, validate_on_update=False),
+    core.Secret: Kind(
+        update=_keep_secret_type, validate=_validate_secret, validate_update=_update_secret, validate_on_update=False
+    ),
     core.ServiceAccount: Kind(name=dns_subdomain),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from services.apiserver.strategy.causes import (
@@ -18,8 +18,14 @@ from services.apiserver.strategy.causes import (
     one_of,
     required,
 )
+from services.apiserver.strategy.container_restarts import (
+    only_for_containers_that_run_on,
+    resize_policies,
+    restart_policy,
+)
 from services.apiserver.strategy.environment import environment, environment_sources
 from services.apiserver.strategy.names import dns_label
+from services.apiserver.strategy.pod_claims import used_claims
 from services.apiserver.strategy.ports import PROTOCOLS, port_name, port_number, port_number_or_name
 from services.apiserver.strategy.resources import requirements
 from services.apiserver.strategy.security import container_security
@@ -35,33 +41,33 @@ _HEADER_DETAIL = (
 )
 
 
-def containers(path: str, entries: Sequence[Any], volumes: dict[str, Any], *, host_network: bool) -> list[Cause]:
+def containers(path: str, pod: Any, volumes: dict[str, Any]) -> list[Cause]:
     """A pod's regular containers: at least one."""
+    entries = pod.containers
     if not entries:
         return [required(path)]
     causes: list[Cause] = []
     names: set[str] = set()
     for index, container in enumerate(entries):
         where = f"{path}[{index}]"
-        causes += _container(where, container, volumes, names)
+        causes += _container(where, container, volumes, names, pod)
         for field in ("livenessProbe", "readinessProbe", "startupProbe"):
             if container.HasField(field):
                 causes += _probe(f"{where}.{field}", getattr(container, field), field)
         if container.HasField("lifecycle"):
-            causes += _lifecycle(f"{where}.lifecycle", container.lifecycle)
+            causes += _lifecycle(f"{where}.lifecycle", container.lifecycle, pod)
     causes += _host_port_conflicts(path, entries)
-    return causes + (_host_network_ports(path, entries) if host_network else [])
+    return causes + (_host_network_ports(path, entries) if pod.hostNetwork else [])
 
 
-def init_containers(
-    path: str, entries: Sequence[Any], others: Iterable[Any], volumes: dict[str, Any], *, host_network: bool
-) -> list[Cause]:
+def init_containers(path: str, pod: Any, volumes: dict[str, Any]) -> list[Cause]:
     """Init containers; one with restartPolicy Always is a sidecar and may be probed."""
     causes: list[Cause] = []
-    names = {container.name for container in others}
+    entries = pod.initContainers
+    names = {container.name for container in pod.containers}
     for index, container in enumerate(entries):
         where = f"{path}[{index}]"
-        causes += _container(where, container, volumes, names)
+        causes += _container(where, container, volumes, names, pod)
         sidecar = container.restartPolicy == "Always"
         for field in ("lifecycle", "livenessProbe", "readinessProbe", "startupProbe"):
             if not container.HasField(field):
@@ -70,11 +76,11 @@ def init_containers(
             if not sidecar:
                 causes.append(invalid(f"{where}.{field}", value, _NOT_IN_INIT))
             elif field == "lifecycle":
-                causes += _lifecycle(f"{where}.{field}", value)
+                causes += _lifecycle(f"{where}.{field}", value, pod)
             else:
                 causes += _probe(f"{where}.{field}", value, field)
     causes += _host_port_conflicts(path, entries)
-    return causes + (_host_network_ports(path, entries) if host_network else [])
+    return causes + (_host_network_ports(path, entries) if pod.hostNetwork else [])
 
 
 def ephemeral_containers(path: str, spec: Any, volumes: dict[str, Any]) -> list[Cause]:
@@ -85,7 +91,8 @@ def ephemeral_containers(path: str, spec: Any, volumes: dict[str, Any]) -> list[
     for index, entry in enumerate(spec.ephemeralContainers):
         where = f"{path}[{index}]"
         container = entry.ephemeralContainerCommon
-        causes += _container(where, container, volumes, names)
+        causes += _container(where, container, volumes, names, spec)
+        causes += only_for_containers_that_run_on(where, container)
         if entry.targetContainerName and entry.targetContainerName not in known:
             causes.append(not_found_value(f"{where}.targetContainerName", entry.targetContainerName))
         for field in ("ports", "lifecycle", "livenessProbe", "readinessProbe", "startupProbe", "resources"):
@@ -102,7 +109,7 @@ def image(path: str, name: str) -> list[Cause]:
     return [invalid(path, name, "must not have leading or trailing whitespace")] if name.strip() != name else []
 
 
-def _container(path: str, container: Any, volumes: dict[str, Any], names: set[str]) -> list[Cause]:
+def _container(path: str, container: Any, volumes: dict[str, Any], names: set[str], pod: Any) -> list[Cause]:
     """What every sort of container obeys; adds its name to `names`."""
     causes: list[Cause] = []
     if not container.name:
@@ -118,8 +125,9 @@ def _container(path: str, container: Any, volumes: dict[str, Any], names: set[st
         where, detail = f"{path}.terminationMessagePolicy", "must be 'File' or 'FallbackToLogsOnError'"
         causes.append(invalid(where, policy, detail) if policy else required(where, detail))
     causes += one_of(f"{path}.imagePullPolicy", container.imagePullPolicy, PULL_POLICIES)
-    if container.HasField("restartPolicy") and container.restartPolicy != "Always":
-        causes.append(not_supported(f"{path}.restartPolicy", container.restartPolicy, ["Always"]))
+    causes += restart_policy(path, container)
+    if container.resizePolicy:
+        causes += resize_policies(f"{path}.resizePolicy", container.resizePolicy, pod.restartPolicy)
     if container.ports:
         causes += _ports(f"{path}.ports", container.ports)
     if container.env:
@@ -132,8 +140,9 @@ def _container(path: str, container: Any, volumes: dict[str, Any], names: set[st
         causes += _devices(f"{path}.volumeDevices", container, volumes)
     if container.HasField("resources"):
         causes += requirements(f"{path}.resources", container.resources)
+        causes += used_claims(f"{path}.resources.claims", container.resources.claims, pod)
     if container.HasField("securityContext"):
-        causes += container_security(f"{path}.securityContext", container.securityContext)
+        causes += container_security(f"{path}.securityContext", container.securityContext, pod)
     return causes
 
 
@@ -202,12 +211,20 @@ def _probe(path: str, probe: Any, kind: str) -> list[Cause]:
     return causes
 
 
-def _lifecycle(path: str, lifecycle: Any) -> list[Cause]:
+def _lifecycle(path: str, lifecycle: Any, pod: Any) -> list[Cause]:
     causes: list[Cause] = []
     for field in ("postStart", "preStop"):
         if lifecycle.HasField(field):
-            causes += _handler(f"{path}.{field}", getattr(lifecycle, field))
+            handler = getattr(lifecycle, field)
+            causes += _handler(f"{path}.{field}", handler)
+            if handler.HasField("sleep"):
+                causes += _sleep(f"{path}.{field}.sleep", handler.sleep.seconds, pod.terminationGracePeriodSeconds)
     return causes
+
+
+def _sleep(path: str, seconds: int, grace: int) -> list[Cause]:
+    detail = f"must be non-negative and less than terminationGracePeriodSeconds ({grace})"
+    return [] if 0 <= seconds <= grace else [invalid(path, seconds, detail)]
 
 
 def _handler(path: str, handler: Any) -> list[Cause]:
@@ -226,10 +243,6 @@ def _handler(path: str, handler: Any) -> list[Cause]:
         causes += port_number_or_name(f"{where}.port", action.port)
     elif given[0] == "grpc":
         causes += port_number(f"{where}.port", action.port)
-    elif given[0] == "sleep" and action.seconds <= 0:
-        causes.append(
-            invalid(where, action.seconds, "must be greater than 0 and less than terminationGracePeriodSeconds")
-        )
     return causes
 
 
@@ -275,6 +288,21 @@ def _mounts(path: str, container: Any, volumes: dict[str, Any]) -> list[Cause]:
                 causes += descending_path(f"{path}.{field}", getattr(mount, field))
         if mount.HasField("mountPropagation"):
             causes += _propagation(f"{path}.mountPropagation", mount.mountPropagation, privileged=privileged)
+        if mount.HasField("recursiveReadOnly"):
+            causes += _recursive_read_only(f"{where}.recursiveReadOnly", mount)
+    return causes
+
+
+def _recursive_read_only(path: str, mount: Any) -> list[Cause]:
+    if mount.recursiveReadOnly == "Disabled":
+        return []
+    causes = one_of(path, mount.recursiveReadOnly, ("Disabled", "Enabled", "IfPossible"))
+    if causes:
+        return causes
+    if not mount.readOnly:
+        causes.append(forbidden(path, "may only be specified when readOnly is true"))
+    if mount.HasField("mountPropagation") and mount.mountPropagation != "None":
+        causes.append(forbidden(path, "may only be specified when mountPropagation is None or not specified"))
     return causes
 
 

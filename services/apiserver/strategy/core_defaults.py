@@ -41,6 +41,14 @@ def _service(spec: Any) -> None:
         spec.allocateLoadBalancerNodePorts = True
 
 
+def _service_status(service: Any) -> None:
+    """An address of a load balancer is its own, unless it is said to be a proxy's."""
+    if service.spec.type == "LoadBalancer":
+        for ingress in service.status.loadBalancer.ingress:
+            if ingress.ip and not ingress.HasField("ipMode"):
+                ingress.ipMode = "VIP"
+
+
 def _secret(secret: Any) -> None:
     """stringData is write-only: it lands in data."""
     for key, text in secret.stringData.items():
@@ -98,6 +106,7 @@ def _limit_range_item(item: Any) -> None:
 
 RULES: dict[Any, Callable[[Any], None]] = {
     core.ServiceSpec: _service,
+    core.Service: _service_status,
     core.Secret: _secret,
     core.ReplicationController: _replication_controller,
     core.Namespace: _namespace,

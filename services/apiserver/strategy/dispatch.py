@@ -12,6 +12,7 @@ from services.apiserver.strategy.causes import invalid
 from services.apiserver.strategy.equality import semantically_equal
 from services.apiserver.strategy.kind import Kind
 from services.apiserver.strategy.kinds import KINDS
+from services.apiserver.strategy.masking import take_field
 from tillerman.api.status import Cause
 
 _PLAIN = Kind()
@@ -93,7 +94,7 @@ def prepare_for_update(new: Any, old: Any, subresource: str = "") -> None:
         rules.update_status(new, old)
         return
     if rules.status and subresource == "":
-        _copy_field(new, old, "status")
+        take_field(new, old, "status")
     if subresource == "":
         rules.update(new, old)
     if rules.generation and _counted_part_changed(new, old):
@@ -140,12 +141,6 @@ def _validate_again(obj: Message, rules: Kind) -> list[Cause]:
     if not causes:
         alike.valid_again.remember(content)
     return causes
-
-
-def _copy_field(new: Any, old: Any, field: str) -> None:
-    new.ClearField(field)
-    if old.HasField(field):
-        getattr(new, field).CopyFrom(getattr(old, field))
 
 
 def _keep_all_but_status(new: Any, old: Any) -> None:

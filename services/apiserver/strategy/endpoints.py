@@ -20,13 +20,14 @@ from services.apiserver.strategy.causes import (
 )
 from services.apiserver.strategy.kind import Kind
 from services.apiserver.strategy.names import dns_label, dns_subdomain
-from services.apiserver.strategy.ports import PROTOCOLS, parse_ip, port_name, port_number
+from services.apiserver.strategy.ports import PROTOCOLS, parse_ip, port_number
 from tillerman.pb.k8s import core_v1_pb2 as core
 from tillerman.pb.k8s import discovery_v1_pb2 as discovery
 
 _NEEDS_ADDRESS = "must specify `addresses` or `notReadyAddresses`"
 _BAD_IP = "must be a valid IP address"
 _BAD_IP_LONG = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
+_MAX_HINTS, _MAX_TOPOLOGY = 8, 16
 _MAX_ADDRESSES, _MAX_PORTS, _MAX_ENDPOINTS = 100, 100, 1000
 
 
@@ -95,7 +96,7 @@ def _validate_slice(piece: Any) -> list[Cause]:
     for index, port in enumerate(piece.ports):
         path = f"ports[{index}]"
         if port.name:
-            causes += invalid_all(f"{path}.name", port.name, port_name(port.name))
+            causes += invalid_all(f"{path}.name", port.name, dns_label(port.name))
         if port.name in names:
             causes.append(duplicate(f"{path}.name", port.name))
         names.add(port.name)
@@ -125,9 +126,33 @@ def _slice_endpoint(path: str, endpoint: Any, address_type: str) -> list[Cause]:
         causes += invalid_all(f"{path}.hostname", endpoint.hostname, dns_label(endpoint.hostname))
     if endpoint.HasField("nodeName"):
         causes += invalid_all(f"{path}.nodeName", endpoint.nodeName, dns_subdomain(endpoint.nodeName))
+    if endpoint.HasField("hints"):
+        causes += _hints(f"{path}.hints", endpoint.hints)
+    if len(endpoint.deprecatedTopology) > _MAX_TOPOLOGY:
+        causes.append(too_many(f"{path}.deprecatedTopology", len(endpoint.deprecatedTopology), _MAX_TOPOLOGY))
     for key, value in endpoint.deprecatedTopology.items():
         causes += invalid_all(f"{path}.deprecatedTopology", key, qualified_name(key))
         causes += invalid_all(f"{path}.deprecatedTopology", value, label_value(value))
+    return causes
+
+
+def _hints(path: str, hints: Any) -> list[Cause]:
+    """Zones and nodes, each once and not many, that an endpoint is meant for."""
+    causes: list[Cause] = []
+    for field, rule in (("forZones", label_value), ("forNodes", dns_subdomain)):
+        entries, where = getattr(hints, field), f"{path}.{field}"
+        if len(entries) > _MAX_HINTS:
+            causes.append(too_many(where, len(entries), _MAX_HINTS))
+            continue
+        seen: set[str] = set()
+        for index, entry in enumerate(entries):
+            if entry.name in seen:
+                causes.append(duplicate(f"{where}[{index}].name", entry.name))
+            elif entry.name:
+                causes += invalid_all(f"{where}[{index}].name", entry.name, rule(entry.name))
+            else:
+                causes.append(required(f"{where}[{index}].name"))
+            seen.add(entry.name)
     return causes
 
 

@@ -55,6 +55,7 @@ VALUES: dict[Any, dict[str, Any]] = {
         "storageCapacity": False,
         "fsGroupPolicy": "ReadWriteOnceWithFSType",
         "requiresRepublish": False,
+        "seLinuxMount": False,
     },
     scheduling.PriorityClass: {"preemptionPolicy": "PreemptLowerPriority"},
     discovery.EndpointPort: {"name": "", "protocol": "TCP"},
@@ -109,11 +110,17 @@ def _job(job: Any) -> None:
     if not spec.HasField("parallelism"):
         spec.parallelism = 1
     if not spec.HasField("backoffLimit"):
-        spec.backoffLimit = 6
+        # Failures that are counted by index have their limit there.
+        spec.backoffLimit = 2**31 - 1 if spec.HasField("backoffLimitPerIndex") else 6
     if not spec.HasField("completionMode"):
         spec.completionMode = "NonIndexed"
     if not spec.HasField("suspend"):
         spec.suspend = False
+    if not spec.HasField("podReplacementPolicy"):
+        spec.podReplacementPolicy = "Failed" if spec.HasField("podFailurePolicy") else "TerminatingOrFailed"
+    for rule in spec.podFailurePolicy.rules:
+        for pattern in rule.onPodConditions:
+            pattern.status = pattern.status or "True"
     if not job.metadata.labels:
         job.metadata.labels.update(spec.template.metadata.labels)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from services.apiserver.strategy.causes import (
     Cause,
+    domain_prefixed,
     forbidden,
     immutable,
     invalid,
@@ -165,7 +166,7 @@ def _validate_class(ingress_class: Any) -> list[Cause]:
     causes: list[Cause] = []
     if len(spec.controller) > 250:
         causes.append(Cause("spec.controller", "FieldValueTooLong", "Too long: may not be more than 250 bytes"))
-    causes += _domain_prefixed("spec.controller", spec.controller)
+    causes += domain_prefixed("spec.controller", spec.controller, "controller is required")
     if spec.HasField("parameters"):
         causes += _typed_reference("spec.parameters", spec.parameters)
         scope = spec.parameters.scope
@@ -178,15 +179,6 @@ def _validate_class(ingress_class: Any) -> list[Cause]:
             detail = "`parameters.scope` is set to 'Cluster'"
             causes.append(forbidden("spec.parameters.namespace", detail))
     return causes
-
-
-def _domain_prefixed(path: str, value: str) -> list[Cause]:
-    if not value:
-        return [required(path, "controller is required")]
-    domain, slash, rest = value.partition("/")
-    if not slash or not domain or not rest:
-        return [invalid(path, value, 'must be a domain-prefixed path (such as "acme.io/foo")')]
-    return invalid_all(path, domain, dns_subdomain(domain))
 
 
 def _update_class(new: Any, old: Any) -> list[Cause]:

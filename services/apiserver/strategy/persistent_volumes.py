@@ -24,6 +24,7 @@ from tillerman.pb.k8s import core_v1_pb2 as core
 ACCESS_MODES = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
 RECLAIM_POLICIES = ("Delete", "Recycle", "Retain")
 VOLUME_MODES = ("Block", "Filesystem")
+_NO_CLASS = "an empty string is disallowed"
 _ONE_SOURCE = "may not specify more than 1 volume type"
 _CLAIM_FROZEN = "spec is immutable after creation except resources.requests for bound claims"
 
@@ -58,6 +59,16 @@ def _validate_volume(volume: Any) -> list[Cause]:
         causes += invalid_all("spec.storageClassName", spec.storageClassName, dns_subdomain(spec.storageClassName))
     if spec.HasField("volumeMode") and spec.volumeMode not in VOLUME_MODES:
         causes.append(not_supported("spec.volumeMode", spec.volumeMode, VOLUME_MODES))
+    if spec.HasField("volumeAttributesClassName"):
+        causes += _attributes_class(spec)
+    return causes
+
+
+def _attributes_class(spec: Any) -> list[Cause]:
+    path, name = "spec.volumeAttributesClassName", spec.volumeAttributesClassName
+    causes = invalid_all(path, name, dns_subdomain(name)) if name else [required(path, _NO_CLASS)]
+    if not spec.persistentVolumeSource.HasField("csi"):
+        causes.append(required("spec.csi", "has to be specified when using volumeAttributesClassName"))
     return causes
 
 
@@ -133,6 +144,9 @@ def claim_spec(path: str, spec: Any) -> list[Cause]:
         causes += invalid_all(f"{path}.storageClassName", spec.storageClassName, dns_subdomain(spec.storageClassName))
     if spec.HasField("volumeMode") and spec.volumeMode not in VOLUME_MODES:
         causes.append(not_supported(f"{path}.volumeMode", spec.volumeMode, VOLUME_MODES))
+    if spec.volumeAttributesClassName:
+        name = spec.volumeAttributesClassName
+        causes += invalid_all(f"{path}.volumeAttributesClassName", name, dns_subdomain(name))
     if spec.HasField("dataSource"):
         for field in ("name", "kind"):
             if not getattr(spec.dataSource, field):
@@ -146,6 +160,9 @@ def claim_spec(path: str, spec: Any) -> list[Cause]:
             for field in ("name", "kind")
             if not getattr(spec.dataSourceRef, field)
         ]
+        if not spec.dataSourceRef.apiGroup and spec.dataSourceRef.kind not in ("", "PersistentVolumeClaim"):
+            detail = "must be 'PersistentVolumeClaim' when referencing the default apiGroup"
+            causes.append(invalid(f"{path}.dataSourceRef", spec.dataSourceRef.kind, detail))
         if spec.HasField("dataSource") and any(
             getattr(spec.dataSource, field) != getattr(spec.dataSourceRef, field) for field in ("kind", "name")
         ):
@@ -179,6 +196,10 @@ def _update_claim(new: Any, old: Any) -> list[Cause]:
     unmasked.ClearField("volumeAttributesClassName")
     if not semantically_equal(masked, unmasked):
         causes.append(forbidden("spec", _CLAIM_FROZEN))
+    if before.HasField("volumeAttributesClassName") and not new.spec.volumeAttributesClassName:
+        to = "an empty string" if new.spec.HasField("volumeAttributesClassName") else "nil"
+        path = "spec.volumeAttributesClassName"
+        causes.append(forbidden(path, f"update from non-nil value to {to} is forbidden"))
     return causes
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from services.apiserver.strategy.causes import (
     Cause,
     duplicate,
+    forbidden,
     invalid,
     invalid_all,
     label_value,
@@ -20,6 +21,7 @@ from services.apiserver.strategy.selectors import label_selector, node_selector,
 TAINT_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 _PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
+_NEEDS_SELECTOR = "must not be specified when labelSelector is not set"
 _KEYLESS = 'operator must be Exists when `key` is empty, which means "match all values and all keys"'
 
 
@@ -66,11 +68,43 @@ def _pod_affinity_term(path: str, term: Any) -> list[Cause]:
         causes += label_selector(f"{path}.matchExpressions", term.labelSelector)
     if term.HasField("namespaceSelector"):
         causes += label_selector(f"{path}.namespaceSelector", term.namespaceSelector)
+    causes += _affinity_keys(path, term)
     for name in term.namespaces:
         causes += invalid_all(f"{path}.namespace", name, dns_label(name))
     if not term.topologyKey:
         causes.append(required(f"{path}.topologyKey", "can not be empty"))
     return causes + invalid_all(f"{path}.topologyKey", term.topologyKey, qualified_name(term.topologyKey))
+
+
+def _affinity_keys(path: str, term: Any) -> list[Cause]:
+    """Keys whose values are taken from the pod itself; they say nothing without a selector."""
+    causes: list[Cause] = []
+    for field in ("matchLabelKeys", "mismatchLabelKeys"):
+        keys = getattr(term, field)
+        if keys and not term.HasField("labelSelector"):
+            causes.append(forbidden(f"{path}.{field}", _NEEDS_SELECTOR))
+        for index, key in enumerate(keys):
+            causes += invalid_all(f"{path}.{field}[{index}]", key, qualified_name(key))
+    both = set(term.matchLabelKeys) & set(term.mismatchLabelKeys)
+    return causes + [
+        invalid(f"{path}.matchLabelKeys[{index}]", key, "exists in both matchLabelKeys and mismatchLabelKeys")
+        for index, key in enumerate(term.matchLabelKeys)
+        if key in both
+    ]
+
+
+def _spread_keys(path: str, constraint: Any) -> list[Cause]:
+    keys, selector = constraint.matchLabelKeys, constraint.labelSelector
+    causes: list[Cause] = []
+    if keys and not constraint.HasField("labelSelector"):
+        causes.append(forbidden(path, _NEEDS_SELECTOR))
+    selected = {*selector.matchLabels, *(requirement.key for requirement in selector.matchExpressions)}
+    for index, key in enumerate(keys):
+        where = f"{path}[{index}]"
+        causes += invalid_all(where, key, qualified_name(key))
+        if key in selected:
+            causes.append(invalid(where, key, "exists in both matchLabelKeys and labelSelector"))
+    return causes
 
 
 def tolerations(path: str, entries: Any) -> list[Cause]:
@@ -131,8 +165,7 @@ def topology_spread(path: str, constraints: Any) -> list[Cause]:
             for field in ("nodeAffinityPolicy", "nodeTaintsPolicy")
             if constraint.HasField(field) and getattr(constraint, field) not in ("Honor", "Ignore")
         ]
-        for position, key in enumerate(constraint.matchLabelKeys):
-            causes += invalid_all(f"{where}.matchLabelKeys[{position}]", key, qualified_name(key))
+        causes += _spread_keys(f"{where}.matchLabelKeys", constraint)
         if constraint.HasField("labelSelector"):
             causes += label_selector(f"{where}.labelSelector", constraint.labelSelector)
     return causes

@@ -18,6 +18,8 @@ from services.apiserver.strategy.containers import containers, ephemeral_contain
 from services.apiserver.strategy.metadata import annotation_map
 from services.apiserver.strategy.names import dns_label, dns_subdomain
 from services.apiserver.strategy.pod_annotations import pod_annotations
+from services.apiserver.strategy.pod_claims import pod_resources, resource_claims
+from services.apiserver.strategy.pod_host import host_processes, host_users, hostname_override, operating_system
 from services.apiserver.strategy.pod_scheduling import affinity, tolerations, topology_spread
 from services.apiserver.strategy.ports import parse_ip
 from services.apiserver.strategy.resources import whole_resource_list
@@ -44,11 +46,9 @@ def pod_template(path: str, template: Any) -> list[Cause]:
 
 def pod_spec(path: str, spec: Any) -> list[Cause]:
     known, causes = volumes(f"{path}.volumes", spec.volumes)
-    host_network = spec.hostNetwork
-    causes += containers(f"{path}.containers", spec.containers, known, host_network=host_network)
+    causes += containers(f"{path}.containers", spec, known)
     if spec.initContainers:
-        where = f"{path}.initContainers"
-        causes += init_containers(where, spec.initContainers, spec.containers, known, host_network=host_network)
+        causes += init_containers(f"{path}.initContainers", spec, known)
     if spec.ephemeralContainers:
         causes += ephemeral_containers(f"{path}.ephemeralContainers", spec, known)
     causes += one_of(f"{path}.restartPolicy", spec.restartPolicy, ("Always", "OnFailure", "Never"))
@@ -74,7 +74,13 @@ def pod_spec(path: str, spec: Any) -> list[Cause]:
             causes += invalid_all(f"{path}.hostAliases.hostnames", name, dns_subdomain(name))
     if spec.overhead:
         causes += whole_resource_list(f"{path}.overhead.limits", spec.overhead)
-    return causes + _scheduling_gates(f"{path}.schedulingGates", spec)
+    causes += _scheduling_gates(f"{path}.schedulingGates", spec)
+    if spec.resourceClaims:
+        causes += resource_claims(f"{path}.resourceClaims", spec.resourceClaims)
+    if spec.HasField("resources"):
+        causes += pod_resources(f"{path}.resources", spec)
+    causes += host_users(path, spec) + hostname_override(path, spec)
+    return causes + host_processes(path, spec) + operating_system(path, spec)
 
 
 def _names(path: str, spec: Any) -> list[Cause]:
@@ -96,8 +102,6 @@ def _names(path: str, spec: Any) -> list[Cause]:
     if spec.HasField("preemptionPolicy") and spec.preemptionPolicy not in ("PreemptLowerPriority", "Never"):
         allowed = ["PreemptLowerPriority", "Never"]
         causes.append(not_supported(f"{path}.preemptionPolicy", spec.preemptionPolicy, allowed))
-    if spec.HasField("os"):
-        causes += one_of(f"{path}.os.name", spec.os.name, ("linux", "windows"))
     return causes
 
 

@@ -1,4 +1,4 @@
-"""Pod and PodTemplate: what a write may set, and the few fields of a pod that may change."""
+"""Pod and PodTemplate: what a write may set, and what its status and its subresources may be."""
 
 from __future__ import annotations
 
@@ -11,21 +11,18 @@ from services.apiserver.strategy.causes import (
     invalid_all,
     qualified_name,
 )
-from services.apiserver.strategy.containers import ephemeral_containers, image
+from services.apiserver.strategy.containers import ephemeral_containers
 from services.apiserver.strategy.equality import semantically_equal
 from services.apiserver.strategy.kind import Kind
 from services.apiserver.strategy.names import dns_subdomain
-from services.apiserver.strategy.pod_annotations import pod_annotation_changes, pod_annotations
+from services.apiserver.strategy.pod_annotations import pod_annotations
 from services.apiserver.strategy.pod_spec import pod_spec, pod_template
+from services.apiserver.strategy.pod_updates import pod_changes
 from services.apiserver.strategy.ports import parse_ip
 from services.apiserver.strategy.resources import requirements
 from tillerman.api.pods import qos_class
 from tillerman.pb.k8s import core_v1_pb2 as core
 
-_MAY_CHANGE = (
-    "pod updates may not change fields other than `spec.containers[*].image`, `spec.initContainers[*].image`, "
-    "`spec.activeDeadlineSeconds` or `spec.tolerations` (only additions to existing tolerations)"
-)
 _BAD_IP = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
 
 
@@ -58,84 +55,6 @@ def _validate(pod: Any) -> list[Cause]:
                     path = f"spec.volumes[{index}].projected.sources[{position}].serviceAccountToken"
                     causes.append(forbidden(path, "must not be specified when serviceAccountName is not set"))
     return causes
-
-
-def _validate_update(new: Any, old: Any) -> list[Cause]:
-    """A pod's containers are what they are: only their images, the deadline and more tolerations may change."""
-    causes = pod_annotation_changes("metadata.annotations", new.metadata.annotations, old.metadata.annotations)
-    for field in ("containers", "initContainers"):
-        after, before = getattr(new.spec, field), getattr(old.spec, field)
-        if len(after) != len(before):
-            detail = (
-                f"pod updates may not add or remove {'init containers' if field == 'initContainers' else 'containers'}"
-            )
-            return [*causes, forbidden(f"spec.{field}", detail)]
-        for index, container in enumerate(after):
-            causes += image(f"spec.{field}[{index}].image", container.image)
-    causes += _deadline(new.spec, old.spec)
-    causes += _only_more_tolerations(new.spec, old.spec)
-    causes += _gates(new.spec, old.spec)
-    changed = core.PodSpec()
-    changed.CopyFrom(new.spec)
-    _mask_changeable(changed, old.spec)
-    if not semantically_equal(changed, old.spec):
-        causes.append(forbidden("spec", _MAY_CHANGE))
-    return causes
-
-
-def _mask_changeable(spec: Any, old: Any) -> None:
-    """Give every field that may change its old value."""
-    for field in ("containers", "initContainers"):
-        for container, before in zip(getattr(spec, field), getattr(old, field), strict=True):
-            container.image = before.image
-    spec.ClearField("activeDeadlineSeconds")
-    if old.HasField("activeDeadlineSeconds"):
-        spec.activeDeadlineSeconds = old.activeDeadlineSeconds
-    for field in ("tolerations", "schedulingGates", "ephemeralContainers"):
-        spec.ClearField(field)
-        getattr(spec, field).extend(getattr(old, field))
-    if spec.terminationGracePeriodSeconds == 1 and old.terminationGracePeriodSeconds < 0:
-        spec.terminationGracePeriodSeconds = old.terminationGracePeriodSeconds
-    if old.schedulingGates:
-        # A gated pod may still narrow where it can go.
-        spec.nodeSelector.clear()
-        spec.nodeSelector.update(old.nodeSelector)
-        spec.ClearField("affinity")
-        if old.HasField("affinity"):
-            spec.affinity.CopyFrom(old.affinity)
-
-
-def _deadline(new: Any, old: Any) -> list[Cause]:
-    path = "spec.activeDeadlineSeconds"
-    if new.HasField("activeDeadlineSeconds"):
-        if not 0 <= new.activeDeadlineSeconds <= 2**31 - 1:
-            return [invalid(path, new.activeDeadlineSeconds, "must be between 0 and 2147483647, inclusive")]
-        if old.HasField("activeDeadlineSeconds") and old.activeDeadlineSeconds < new.activeDeadlineSeconds:
-            return [invalid(path, new.activeDeadlineSeconds, "must be less than or equal to previous value")]
-    elif old.HasField("activeDeadlineSeconds"):
-        return [invalid(path, 0, "must not update from a positive integer to nil value")]
-    return []
-
-
-def _only_more_tolerations(new: Any, old: Any) -> list[Cause]:
-    def without_seconds(toleration: Any) -> bytes:
-        copy = core.Toleration()
-        copy.CopyFrom(toleration)
-        copy.ClearField("tolerationSeconds")
-        return bytes(copy.SerializeToString(deterministic=True))
-
-    kept = {without_seconds(t) for t in new.tolerations}
-    if all(without_seconds(t) in kept for t in old.tolerations):
-        return []
-    return [forbidden("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds")]
-
-
-def _gates(new: Any, old: Any) -> list[Cause]:
-    before = {gate.name for gate in old.schedulingGates}
-    added = [gate.name for gate in new.schedulingGates if gate.name not in before]
-    return (
-        [forbidden("spec.schedulingGates", "only deletion is allowed, but found new scheduling gates")] if added else []
-    )
 
 
 def _validate_status(new: Any, old: Any) -> list[Cause]:
@@ -222,7 +141,7 @@ KINDS = {
         create=_create,
         update_status=_update_status,
         validate=_validate,
-        validate_update=_validate_update,
+        validate_update=pod_changes,
         validate_status=_validate_status,
         through={"ephemeralcontainers": _validate_ephemeral_containers, "resize": _validate_resize},
     ),

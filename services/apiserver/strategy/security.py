@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from services.apiserver.strategy.causes import Cause, duplicate, invalid, not_supported, required
+from services.apiserver.strategy.causes import Cause, duplicate, invalid, not_supported, one_of, required, too_long
 from services.apiserver.strategy.volume_sources import descending_path
 from services.apiserver.strategy.windows import windows_options
 
@@ -15,10 +15,19 @@ _SYSCTL = rf"({_SYSCTL_SEGMENT}\.)*{_SYSCTL_SEGMENT}"
 _SYSCTL_NEW = rf"({_SYSCTL_SEGMENT}[\./])*{_SYSCTL_SEGMENT}"
 _SYSCTL_DETAIL = f"must have at most 253 characters and match regex {_SYSCTL}"
 _PROFILE_TYPES = ("Localhost", "RuntimeDefault", "Unconfined")
+_PROFILE_LIMIT = 4095
+# In the order in which Kubernetes looks at them; each may be absent but not empty.
+_POD_POLICIES = {
+    "fsGroupChangePolicy": ("Always", "OnRootMismatch"),
+    "supplementalGroupsPolicy": ("Merge", "Strict"),
+    "seLinuxChangePolicy": ("MountOption", "Recursive"),
+}
 
 
-def container_security(path: str, context: Any) -> list[Cause]:
+def container_security(path: str, context: Any, pod: Any) -> list[Cause]:
     causes = _user_and_group(path, context)
+    if context.HasField("procMount"):
+        causes += _proc_mount(f"{path}.procMount", context.procMount, pod)
     causes += _seccomp(path, context)
     if context.HasField("allowPrivilegeEscalation") and not context.allowPrivilegeEscalation:
         if context.privileged:
@@ -28,6 +37,14 @@ def container_security(path: str, context: Any) -> list[Cause]:
             detail = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN"
             causes.append(invalid(path, context, detail))
     return causes + _app_armor(path, context) + windows_options(path, context)
+
+
+def _proc_mount(path: str, mount: str, pod: Any) -> list[Cause]:
+    """Only a pod with users of its own may see all of /proc."""
+    # Other values are let through: an API server without the feature never looked at the field.
+    if mount == "Unmasked" and not (pod.HasField("hostUsers") and not pod.hostUsers):
+        return [invalid(path, mount, "`hostUsers` must be false to use `Unmasked`")]
+    return []
 
 
 def pod_security(path: str, spec: Any) -> list[Cause]:
@@ -43,9 +60,9 @@ def pod_security(path: str, spec: Any) -> list[Cause]:
         detail = "ShareProcessNamespace and HostPID cannot both be enabled"
         causes.append(invalid(f"{path}.shareProcessNamespace", True, detail))
     causes += _sysctls(f"{path}.sysctls", context.sysctls)
-    if context.HasField("fsGroupChangePolicy") and context.fsGroupChangePolicy not in ("Always", "OnRootMismatch"):
-        allowed = ["Always", "OnRootMismatch"]
-        causes.append(not_supported(f"{path}.fsGroupChangePolicy", context.fsGroupChangePolicy, allowed))
+    for field, allowed in _POD_POLICIES.items():
+        if context.HasField(field):
+            causes += one_of(f"{path}.{field}", getattr(context, field), allowed)
     return causes + _seccomp(path, context) + _app_armor(path, context) + windows_options(path, context)
 
 
@@ -57,7 +74,7 @@ def _app_armor(path: str, context: Any) -> list[Cause]:
     if profile.type == "Localhost":
         if not profile.localhostProfile.strip():
             return [required(local, "must be set when AppArmor type is Localhost")]
-        return []
+        return _profile_name(local, profile.localhostProfile)
     causes: list[Cause] = []
     if profile.HasField("localhostProfile"):
         causes.append(invalid(local, profile.localhostProfile, "can only be set when AppArmor type is Localhost"))
@@ -66,6 +83,11 @@ def _app_armor(path: str, context: Any) -> list[Cause]:
     elif profile.type not in _PROFILE_TYPES:
         causes.append(not_supported(f"{where}.type", profile.type, _PROFILE_TYPES))
     return causes
+
+
+def _profile_name(path: str, name: str) -> list[Cause]:
+    causes = [invalid(path, name, "must not be padded with whitespace")] if name.strip() != name else []
+    return causes + ([too_long(path, _PROFILE_LIMIT)] if len(name) > _PROFILE_LIMIT else [])
 
 
 def _user_and_group(path: str, context: Any) -> list[Cause]:

@@ -349,6 +349,15 @@ def _validate_service_status(new: Any, old: Any) -> list[Cause]:
     return load_balancer("status.loadBalancer", new.status.loadBalancer)
 
 
+def _ip_mode(path: str, ingress: Any) -> list[Cause]:
+    # An Ingress' addresses have no modes.
+    if "ipMode" not in ingress.DESCRIPTOR.fields_by_name or not ingress.HasField("ipMode"):
+        return []
+    if not ingress.ip:
+        return [forbidden(path, "may not be set when `ip` is not set")]
+    return one_of(path, ingress.ipMode, ("Proxy", "VIP"))
+
+
 def load_balancer(path: str, status: Any) -> list[Cause]:
     """The addresses under which a load balancer is reached (Service and Ingress)."""
     causes: list[Cause] = []
@@ -356,6 +365,7 @@ def load_balancer(path: str, status: Any) -> list[Cause]:
         where = f"{path}.ingress[{index}]"
         if ingress.ip and parse_ip(ingress.ip) is None:
             causes.append(invalid(f"{where}.ip", ingress.ip, _BAD_IP))
+        causes += _ip_mode(f"{where}.ipMode", ingress)
         if ingress.hostname:
             causes += invalid_all(f"{where}.hostname", ingress.hostname, dns_subdomain(ingress.hostname))
             if parse_ip(ingress.hostname) is not None:

@@ -15,6 +15,7 @@ from services.apiserver.strategy.causes import (
     invalid_all,
     label_map,
     not_supported,
+    qualified_name,
     required,
 )
 from services.apiserver.strategy.fields import facts
@@ -41,7 +42,22 @@ def _validate_lease(lease: Any) -> list[Cause]:
     if spec.HasField("leaseTransitions") and spec.leaseTransitions < 0:
         detail = "must to greater or equal than 0"
         causes.append(invalid("spec.leaseTransitions", spec.leaseTransitions, detail))
+    if spec.HasField("strategy"):
+        causes += _lease_strategy("spec.strategy", spec.strategy)
+    if spec.preferredHolder and not spec.strategy:
+        detail = "may only be specified if `strategy` is defined"
+        causes.append(forbidden("spec.preferredHolder", detail))
     return causes
+
+
+def _lease_strategy(path: str, strategy: str) -> list[Cause]:
+    """Kubernetes' own strategy for choosing a leader, or somebody's in their domain."""
+    if strategy == "OldestEmulationVersion":
+        return []
+    if "/" in strategy:
+        return invalid_all(path, strategy, qualified_name(strategy))
+    detail = 'must be "OldestEmulationVersion" or a domain-prefixed name'
+    return [invalid(path, strategy, detail)]
 
 
 def _create_priority_class(priority: Any) -> None:

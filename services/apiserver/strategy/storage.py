@@ -23,6 +23,7 @@ from services.apiserver.strategy.volume_sources import csi_driver_name
 from tillerman.pb.k8s import storage_v1_pb2 as storage
 
 _PARAMETERS_LIMIT, _PARAMETER_COUNT = 256 * 1024, 512
+_SHORTEST_PERIOD = 10
 _BINDING_MODES = ("Immediate", "WaitForFirstConsumer")
 _LIFECYCLES = ("Persistent", "Ephemeral")
 _GROUP_POLICIES = ("File", "None", "ReadWriteOnceWithFSType")
@@ -102,6 +103,10 @@ def _validate_driver(driver: Any) -> list[Cause]:
             causes.append(not_supported("spec.volumeLifecycleModes", mode, _LIFECYCLES))
     if spec.HasField("fsGroupPolicy") and spec.fsGroupPolicy not in _GROUP_POLICIES:
         causes.append(not_supported("spec.fsGroupPolicy", spec.fsGroupPolicy, _GROUP_POLICIES))
+    period = spec.nodeAllocatableUpdatePeriodSeconds
+    if spec.HasField("nodeAllocatableUpdatePeriodSeconds") and period < _SHORTEST_PERIOD:
+        detail = f"must be greater than or equal to {_SHORTEST_PERIOD} seconds"
+        causes.append(invalid("spec.nodeAllocatableUpdatePeriodSeconds", period, detail))
     audiences: set[str] = set()
     for index, request in enumerate(spec.tokenRequests):
         path = f"spec.tokenRequests[{index}]"

@@ -132,6 +132,7 @@ def test_windows_user_of_a_domain() -> None:
         (
             pod({"topologySpreadConstraints": [{**SPREAD, "nodeTaintsPolicy": "Odd", "matchLabelKeys": ["a b"]}]}),
             {
+                ("spec.topologySpreadConstraints[0].matchLabelKeys", FORBIDDEN),
                 ("spec.topologySpreadConstraints[0].nodeTaintsPolicy", UNSUPPORTED),
                 ("spec.topologySpreadConstraints[0].matchLabelKeys[0]", INVALID),
             },
@@ -354,3 +355,321 @@ def test_approvals(before: list[str], after: list[str], causes: set[tuple[str, s
     request = {"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest"}
     states = [{"status": {"conditions": [{"type": t, "status": "True"} for t in kinds]}} for kinds in (before, after)]
     assert through(request, "approval", *states) == causes
+
+
+def job(**spec: Any) -> dict[str, Any]:
+    template = {"metadata": {"labels": LABELS}, "spec": {"containers": [CONTAINER], "restartPolicy": "Never"}}
+    return {"apiVersion": "batch/v1", "kind": "Job", "spec": {"template": template, **spec}}
+
+
+def indexed(**spec: Any) -> dict[str, Any]:
+    return job(completionMode="Indexed", **{"completions": 5, "parallelism": 2, **spec})
+
+
+def failure_rule(**rule: Any) -> dict[str, Any]:
+    return job(podFailurePolicy={"rules": [{"action": "FailJob", **rule}]})
+
+
+def success_rule(**rule: Any) -> dict[str, Any]:
+    return indexed(successPolicy={"rules": [rule]})
+
+
+FAILURE, SUCCESS = "spec.podFailurePolicy.rules[0]", "spec.successPolicy.rules[0]"
+RESTARTING = {"metadata": {"labels": LABELS}, "spec": {"containers": [CONTAINER], "restartPolicy": "OnFailure"}}
+IN = {"operator": "In", "values": [1]}
+
+
+@pytest.mark.parametrize(
+    ("content", "causes"),
+    [
+        (failure_rule(onExitCodes=IN), set()),
+        (failure_rule(onPodConditions=[{"type": "DisruptionTarget"}]), set()),
+        (failure_rule(), {(FAILURE, INVALID)}),
+        (failure_rule(onExitCodes=IN, onPodConditions=[{"type": "A"}]), {(FAILURE, INVALID)}),
+        (failure_rule(onExitCodes=IN, action=""), {(f"{FAILURE}.action", REQUIRED)}),
+        (failure_rule(onExitCodes=IN, action="Odd"), {(f"{FAILURE}.action", UNSUPPORTED)}),
+        (failure_rule(onExitCodes=IN, action="FailIndex"), {(f"{FAILURE}.action", INVALID)}),
+        (
+            failure_rule(onExitCodes={"operator": "Odd", "values": [], "containerName": "d"}),
+            {
+                (f"{FAILURE}.onExitCodes.operator", UNSUPPORTED),
+                (f"{FAILURE}.onExitCodes.containerName", INVALID),
+                (f"{FAILURE}.onExitCodes.values", INVALID),
+            },
+        ),
+        (
+            failure_rule(onExitCodes={"operator": "In", "values": [2, 0, 2]}),
+            {
+                (f"{FAILURE}.onExitCodes.values", INVALID),
+                (f"{FAILURE}.onExitCodes.values[1]", INVALID),
+                (f"{FAILURE}.onExitCodes.values[2]", DUPLICATE),
+            },
+        ),
+        (
+            failure_rule(onPodConditions=[{"type": "a b", "status": "Odd"}]),
+            {
+                (f"{FAILURE}.onPodConditions[0].type", INVALID),
+                (f"{FAILURE}.onPodConditions[0].status", UNSUPPORTED),
+            },
+        ),
+        (
+            job(podFailurePolicy={"rules": []}, template=RESTARTING),
+            {("spec.template.spec.restartPolicy", INVALID)},
+        ),
+        (
+            job(podFailurePolicy={"rules": []}, podReplacementPolicy="TerminatingOrFailed"),
+            {("spec.podReplacementPolicy", UNSUPPORTED)},
+        ),
+        (job(podReplacementPolicy="Odd"), {("spec.podReplacementPolicy", UNSUPPORTED)}),
+        (job(managedBy="me"), {("spec.managedBy", INVALID)}),
+        (job(managedBy="a.b/" + "c" * 60), {("spec.managedBy", "FieldValueTooLong")}),
+        (job(backoffLimitPerIndex=1), {("spec.backoffLimitPerIndex", INVALID)}),
+        (
+            indexed(maxFailedIndexes=6),
+            {("spec.maxFailedIndexes", INVALID), ("spec.backoffLimitPerIndex", REQUIRED)},
+        ),
+        (indexed(completions=200_000, backoffLimitPerIndex=1), {("spec.maxFailedIndexes", REQUIRED)}),
+        (indexed(completions=200_000, parallelism=100_001), {("spec.parallelism", INVALID)}),
+        (
+            indexed(completions=200_000, parallelism=10_001, backoffLimitPerIndex=1, maxFailedIndexes=10_001),
+            {("spec.parallelism", INVALID), ("spec.maxFailedIndexes", INVALID)},
+        ),
+        (job(successPolicy={"rules": [{"succeededCount": 1}]}), {("spec.successPolicy", INVALID)}),
+        (indexed(successPolicy={"rules": []}), {("spec.successPolicy.rules", REQUIRED)}),
+        (success_rule(succeededIndexes="0,2-4", succeededCount=4), set()),
+        (success_rule(), {(SUCCESS, REQUIRED)}),
+        (success_rule(succeededCount=6), {(f"{SUCCESS}.succeededCount", INVALID)}),
+        (success_rule(succeededIndexes="0-1", succeededCount=3), {(f"{SUCCESS}.succeededCount", INVALID)}),
+        (success_rule(succeededIndexes="3,1"), {(f"{SUCCESS}.succeededIndexes", INVALID)}),
+        (success_rule(succeededIndexes="1-2-3"), {(f"{SUCCESS}.succeededIndexes", INVALID)}),
+        (success_rule(succeededIndexes="1-5"), {(f"{SUCCESS}.succeededIndexes", INVALID)}),
+        (success_rule(succeededIndexes="a"), {(f"{SUCCESS}.succeededIndexes", INVALID)}),
+    ],
+)
+def test_jobs(content: dict[str, Any], causes: set[tuple[str, str]]) -> None:
+    assert causes_of(content) == causes
+
+
+def test_limits_by_index_lift_the_limit_of_the_whole_job() -> None:
+    made: Any = codec.from_dict(indexed(backoffLimitPerIndex=1, podFailurePolicy={"rules": []}))
+    strategy.default(made)
+    assert (made.spec.backoffLimit, made.spec.podReplacementPolicy) == (2**31 - 1, "Failed")
+
+
+def claimed(*claims: dict[str, Any]) -> dict[str, Any]:
+    return pod({"resourceClaims": list(claims)})
+
+
+def contained(**fields: Any) -> dict[str, Any]:
+    return pod({"containers": [{**CONTAINER, **fields}]})
+
+
+FIRST = "spec.containers[0]"
+WINDOWS_OS = {"os": {"name": "windows"}}
+HOST_PROCESS = {"windowsOptions": {"hostProcess": True}}
+MOUNT = {"name": "v", "mountPath": "/v", "recursiveReadOnly": "Enabled"}
+TERM = {"topologyKey": "zone", "matchLabelKeys": ["a"]}
+AFFINITY = "spec.affinity.podAffinity.requiredDuringSchedulingIgnoredDuringExecution[0]"
+
+
+def near(**term: Any) -> dict[str, Any]:
+    terms = [{**TERM, **term}]
+    return pod({"affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}})
+
+
+@pytest.mark.parametrize(
+    ("content", "causes"),
+    [
+        (claimed({"name": "c", "resourceClaimName": "r"}), set()),
+        (claimed({"name": "c"}), {("spec.resourceClaims[0]", INVALID)}),
+        (
+            claimed({"name": "c", "resourceClaimName": "r", "resourceClaimTemplateName": "Bad_"}),
+            {("spec.resourceClaims[0]", INVALID), ("spec.resourceClaims[0].resourceClaimTemplateName", INVALID)},
+        ),
+        (
+            claimed(*[{"name": "c", "resourceClaimName": "r"}] * 2),
+            {("spec.resourceClaims[1].name", DUPLICATE)},
+        ),
+        (contained(resources={"claims": [{"name": "c"}]}), {(f"{FIRST}.resources.claims[0]", "FieldValueNotFound")}),
+        (
+            pod({"resources": {"requests": {"cpu": "1"}}, **contained(resources={"requests": {"cpu": 2}})["spec"]}),
+            {("spec.resources.requests[cpu]", INVALID)},
+        ),
+        (
+            pod({"hostUsers": False, "hostNetwork": True, "hostPID": True}),
+            {(f"spec.{n}", FORBIDDEN) for n in ("hostNetwork", "HostPID")},
+        ),
+        (pod({"hostnameOverride": "a", "hostNetwork": True}), {("spec.hostnameOverride", FORBIDDEN)}),
+        (pod({"hostnameOverride": "a" * 65}), {("spec.hostnameOverride", INVALID)}),
+        (pod({"os": {"name": "odd"}}), {("spec.os.name", UNSUPPORTED)}),
+        (
+            pod({"os": {"name": "linux"}, "securityContext": HOST_PROCESS, "hostNetwork": True}),
+            {("spec.securityContext.windowsOptions", FORBIDDEN)},
+        ),
+        (
+            pod({**WINDOWS_OS, "hostPID": True, "securityContext": {"runAsUser": 1}}),
+            {("spec.securityContext.hostPID", FORBIDDEN), ("spec.securityContext.runAsUser", FORBIDDEN)},
+        ),
+        (pod({"securityContext": HOST_PROCESS}), {("spec.hostNetwork", INVALID)}),
+        (
+            pod({"securityContext": {"supplementalGroupsPolicy": "Odd", "seLinuxChangePolicy": "Odd"}}),
+            {
+                ("spec.securityContext.supplementalGroupsPolicy", UNSUPPORTED),
+                ("spec.securityContext.seLinuxChangePolicy", UNSUPPORTED),
+            },
+        ),
+        (contained(securityContext={"procMount": "Unmasked"}), {(f"{FIRST}.securityContext.procMount", INVALID)}),
+        (
+            contained(securityContext={"appArmorProfile": {"type": "Localhost", "localhostProfile": " p"}}),
+            {(f"{FIRST}.securityContext.appArmorProfile.localhostProfile", INVALID)},
+        ),
+        (contained(restartPolicy="Odd"), {(f"{FIRST}.restartPolicy", UNSUPPORTED)}),
+        (
+            contained(restartPolicyRules=[{"action": "Odd"}]),
+            {
+                (f"{FIRST}.restartPolicy", REQUIRED),
+                (f"{FIRST}.restartPolicyRules[0].action", UNSUPPORTED),
+                (f"{FIRST}.restartPolicyRules[0].exitCodes", REQUIRED),
+            },
+        ),
+        (
+            contained(resizePolicy=[{"resourceName": "cpu", "restartPolicy": "NotRequired"}] * 2),
+            {(f"{FIRST}.resizePolicy[1]", DUPLICATE)},
+        ),
+        (
+            contained(resizePolicy=[{"resourceName": "pods", "restartPolicy": "Odd"}]),
+            {(f"{FIRST}.resizePolicy", UNSUPPORTED)},
+        ),
+        (contained(lifecycle={"preStop": {"sleep": {"seconds": 31}}}), {(f"{FIRST}.lifecycle.preStop.sleep", INVALID)}),
+        (contained(lifecycle={"preStop": {"sleep": {"seconds": 0}}}), set()),
+        (
+            pod({"containers": [{**CONTAINER, "volumeMounts": [MOUNT]}], "volumes": [{"name": "v"}]}),
+            {(f"{FIRST}.volumeMounts[0].recursiveReadOnly", FORBIDDEN)},
+        ),
+        (near(), {(f"{AFFINITY}.matchLabelKeys", FORBIDDEN)}),
+        (near(labelSelector={}, mismatchLabelKeys=["a"]), {(f"{AFFINITY}.matchLabelKeys[0]", INVALID)}),
+        (
+            pod(
+                {
+                    "topologySpreadConstraints": [
+                        {**SPREAD, "labelSelector": {"matchLabels": LABELS}, "matchLabelKeys": ["app"]}
+                    ]
+                }
+            ),
+            {("spec.topologySpreadConstraints[0].matchLabelKeys[0]", INVALID)},
+        ),
+    ],
+)
+def test_newer_fields_of_pods(content: dict[str, Any], causes: set[tuple[str, str]]) -> None:
+    assert causes_of(content) == causes
+
+
+def narrowed(*names: str) -> dict[str, Any]:
+    expressions = [{"key": name, "operator": "Exists"} for name in names]
+    terms = {"nodeSelectorTerms": [{"matchExpressions": expressions}]}
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+
+
+GATED = pod({"schedulingGates": [{"name": "a/b"}], "nodeSelector": {"a": "b"}, "affinity": narrowed("a")})
+NODE_TERMS = "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms"
+
+
+@pytest.mark.parametrize(
+    ("changes", "causes"),
+    [
+        ({"schedulingGates": []}, set()),
+        ({"schedulingGates": [{"name": "c/d"}]}, {("spec.schedulingGates[0]", FORBIDDEN)}),
+        ({"nodeSelector": {"a": "b", "c": "d"}, "affinity": narrowed("a", "b")}, set()),
+        ({"nodeSelector": {"c": "d"}}, {("spec.nodeSelector", INVALID)}),
+        ({"affinity": narrowed("b")}, {(f"{NODE_TERMS}[0]", INVALID)}),
+        ({"affinity": None}, {(NODE_TERMS, INVALID)}),
+        ({"hostname": "other"}, {("spec", FORBIDDEN)}),
+    ],
+)
+def test_updates_of_gated_pods(changes: dict[str, Any], causes: set[tuple[str, str]]) -> None:
+    assert updated(GATED, **changes) == causes
+
+
+def template_with(**spec: Any) -> dict[str, Any]:
+    return {"metadata": {"labels": LABELS}, "spec": {"containers": [CONTAINER], "restartPolicy": "Never", **spec}}
+
+
+MANUAL = {"manualSelector": True, "selector": {"matchLabels": LABELS}}
+
+
+@pytest.mark.parametrize(
+    ("content", "changes", "causes"),
+    [
+        (job(**MANUAL, suspend=True), {"template": template_with(nodeSelector={"a": "b"})}, set()),
+        (job(**MANUAL, suspend=True), {"template": template_with(affinity=narrowed("a"))}, set()),
+        (job(**MANUAL, suspend=True), {"template": template_with(hostname="h")}, {("spec.template", INVALID)}),
+        (job(**MANUAL), {"template": template_with(nodeSelector={"a": "b"})}, {("spec.template", INVALID)}),
+        (job(**MANUAL), {"suspend": True, "parallelism": 3}, set()),
+        (job(**MANUAL), {"completions": 3}, {("spec.completions", INVALID)}),
+        (indexed(**MANUAL), {"completions": 3}, {("spec.completions", INVALID)}),
+        (indexed(**MANUAL), {"completions": 3, "parallelism": 3}, set()),
+        (indexed(**MANUAL), {"backoffLimitPerIndex": 1}, {("spec.backoffLimitPerIndex", INVALID)}),
+        (job(**MANUAL), {"managedBy": "a.b/c"}, {("spec.managedBy", INVALID)}),
+    ],
+)
+def test_updates_of_jobs(content: dict[str, Any], changes: dict[str, Any], causes: set[tuple[str, str]]) -> None:
+    assert updated(content, **changes) == causes
+
+
+def cron(**spec: Any) -> dict[str, Any]:
+    content = {"schedule": "* * * * *", "jobTemplate": {"spec": job()["spec"]}, **spec}
+    return {"apiVersion": "batch/v1", "kind": "CronJob", "spec": content}
+
+
+def stateful(**spec: Any) -> dict[str, Any]:
+    return workload("StatefulSet", serviceName="s", **spec)
+
+
+def slice_with(**endpoint: Any) -> dict[str, Any]:
+    content = {"addresses": ["10.0.0.1"], **endpoint}
+    return {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4", "endpoints": [content]}
+
+
+ROLLING = "spec.updateStrategy.rollingUpdate"
+ZONES = "endpoints[0].hints.forZones"
+
+
+@pytest.mark.parametrize(
+    ("content", "causes"),
+    [
+        (cron(timeZone="Europe/Berlin"), set()),
+        (cron(timeZone="Nowhere/At-All"), {("spec.timeZone", INVALID)}),
+        (cron(schedule="TZ=UTC * * * * *"), {("spec.schedule", INVALID)}),
+        (stateful(ordinals={"start": -1}), {("spec.ordinals.start", INVALID)}),
+        (
+            stateful(persistentVolumeClaimRetentionPolicy={"whenScaled": "Odd"}),
+            {("spec.persistentVolumeClaimRetentionPolicy.whenScaled", UNSUPPORTED)},
+        ),
+        (
+            stateful(updateStrategy={"rollingUpdate": {"maxUnavailable": 0}}),
+            {(f"{ROLLING}.maxUnavailable", INVALID)},
+        ),
+        (slice_with(hints={"forZones": [{"name": "a"}, {"name": "b"}]}), set()),
+        (slice_with(hints={"forZones": [{"name": ""}]}), {(f"{ZONES}[0].name", REQUIRED)}),
+        (slice_with(hints={"forZones": [{"name": "a"}] * 2}), {(f"{ZONES}[1].name", DUPLICATE)}),
+        (slice_with(hints={"forZones": [{"name": "a"}] * 9}), {(ZONES, "FieldValueTooMany")}),
+    ],
+)
+def test_newer_fields_of_other_kinds(content: dict[str, Any], causes: set[tuple[str, str]]) -> None:
+    assert causes_of(content) == causes
+
+
+def test_drivers_and_leases() -> None:
+    driver = {"apiVersion": "storage.k8s.io/v1", "kind": "CSIDriver", "spec": {"nodeAllocatableUpdatePeriodSeconds": 9}}
+    assert causes_of(driver, namespaced=False) == {("spec.nodeAllocatableUpdatePeriodSeconds", INVALID)}
+    lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "spec": {"preferredHolder": "a"}}
+    assert causes_of(lease) == {("spec.preferredHolder", FORBIDDEN)}
+    lease["spec"] = {"strategy": "Odd"}
+    assert causes_of(lease) == {("spec.strategy", INVALID)}
+
+
+def test_a_claim_keeps_a_class_of_attributes() -> None:
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "spec": {**spec, "volumeAttributesClassName": "a"}}
+    assert updated(claim, volumeAttributesClassName="b") == set()
+    assert updated(claim, volumeAttributesClassName=None) == {("spec.volumeAttributesClassName", FORBIDDEN)}
