@@ -11,7 +11,7 @@ from tillerman.pb.k8s import core_v1_pb2 as core
 
 _MAX_IMAGES = 50
 _LOW_MEMORY = 100 << 20
-KUBELET_VERSION = "v1.33.0-tillerman"
+KUBELET_VERSION = "v1.32.0-tillerman"
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,7 @@ async def http_request(action: core.HTTPGetAction, container: core.Container, po
     try:
         headers: dict[str, str] = {
             "Host": f"{host}:{port}",
-            "User-Agent": "kube-probe/1.33",
+            "User-Agent": "kube-probe/1.32",
             "Accept": "*/*",
             "Connection": "close",
         }

@@ -64,7 +64,8 @@ class FakeNodes:
         with contextlib.suppress(StatusError):
             if pod.metadata.HasField("deletionTimestamp"):
                 if pod.spec.nodeName not in self.silent:
-                    await pods.delete(pod.metadata.name, pod.metadata.namespace, grace_period_seconds=0)
+                    meta = pod.metadata
+                    await pods.delete(meta.name, meta.namespace, grace_period_seconds=0, uid=meta.uid)
             elif not pod.spec.nodeName:
                 self._turn += 1
                 choices = [name for name in self.names if name not in self.silent]
