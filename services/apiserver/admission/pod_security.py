@@ -10,7 +10,9 @@ from typing import Any
 import structlog
 
 from services.apiserver.admission.chain import CREATE, UPDATE, Attributes, BasePlugin, refused
+from services.apiserver.admission.parsed import KEPT
 from services.apiserver.admission.pod_security_checks import LEVELS, told, violations
+from services.apiserver.cache.entry import Entry
 from services.apiserver.registry.catalog import Catalog
 from services.apiserver.registry.resource import Resource
 from tillerman.api.status import Cause, invalid, invalid_value
@@ -71,6 +73,8 @@ def policy_of(labels: Mapping[str, str]) -> tuple[Policy, list[Cause]]:
 class PodSecurity(BasePlugin):
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
+        # By namespace; worked out again when its entry is another.
+        self._policies: dict[str, tuple[Entry, Policy | None]] = {}
 
     def handles(self, operation: str, resource: Resource, subresource: str) -> bool:
         kind = (resource.group, resource.name)
@@ -86,20 +90,30 @@ class PodSecurity(BasePlugin):
         if kind == NAMESPACES:
             self._namespace(attributes)
             return
-        labels = self._labels(attributes.namespace)
-        if not any(label.startswith(PREFIX) for label in labels):
+        policy = self._policy(attributes.namespace)
+        if policy is None:
             return
-        policy, _ = policy_of(labels)
         if kind != PODS:
             template = TEMPLATES[kind](attributes.obj)
             self._judge(attributes, policy, template.metadata, template.spec, enforce=False)
         elif attributes.operation == CREATE or _significant(attributes.obj.spec, attributes.old.spec):
             self._judge(attributes, policy, attributes.obj.metadata, attributes.obj.spec, enforce=True)
 
-    def _labels(self, namespace: str) -> Mapping[str, str]:
+    def _policy(self, namespace: str) -> Policy | None:
+        """None where the namespace asks for nothing."""
         namespaces = self._catalog.get("v1", "namespaces")
         entry = namespaces.cache.entries.get(namespaces.key("", namespace))
-        return {} if entry is None else entry.labels
+        if entry is None:
+            return None
+        known = self._policies.get(namespace)
+        if known is not None and known[0] is entry:
+            return known[1]
+        labels = entry.labels
+        policy = policy_of(labels)[0] if any(label.startswith(PREFIX) for label in labels) else None
+        if len(self._policies) >= KEPT:
+            self._policies.clear()
+        self._policies[namespace] = (entry, policy)
+        return policy
 
     def _judge(self, attributes: Attributes, policy: Policy, metadata: Any, spec: Any, *, enforce: bool) -> None:
         level, version = policy.enforce

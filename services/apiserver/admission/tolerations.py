@@ -15,15 +15,17 @@ class DefaultTolerations(BasePlugin):
     resources = frozenset({("", "pods")})
 
     def __init__(self, *, not_ready_seconds: int, unreachable_seconds: int) -> None:
-        self._seconds = {NOT_READY: not_ready_seconds, UNREACHABLE: unreachable_seconds}
+        self._defaults = [
+            core.Toleration(key=key, operator="Exists", effect="NoExecute", tolerationSeconds=seconds)
+            for key, seconds in ((NOT_READY, not_ready_seconds), (UNREACHABLE, unreachable_seconds))
+        ]
 
     async def admit(self, attributes: Attributes) -> None:
         tolerations = attributes.obj.spec.tolerations
-        missing = [key for key in self._seconds if not any(_tolerates(t, key) for t in tolerations)]
-        for key in missing:
-            tolerations.append(
-                core.Toleration(key=key, operator="Exists", effect="NoExecute", tolerationSeconds=self._seconds[key])
-            )
+        missing = self._defaults
+        if tolerations:
+            missing = [each for each in missing if not any(_tolerates(t, each.key) for t in tolerations)]
+        tolerations.extend(missing)
 
 
 def _tolerates(toleration: Any, key: str) -> bool:

@@ -24,6 +24,7 @@ from services.apiserver.patch.schema_types import root_type
 from services.apiserver.registry.context import Context
 from services.apiserver.registry.resource import Resource
 from services.apiserver.strategy import metadata
+from services.apiserver.strategy.alike import Content
 from services.apiserver.strategy.custom.invariants import embedded_objects, repeated_items
 from services.apiserver.strategy.kind import Kind
 from tillerman.api import codec, jsonpath
@@ -266,7 +267,7 @@ class CustomResource(Resource):
         kept.metadata.managedFields.extend(new.metadata.managedFields)
         new.content, new.metadata = kept.content, kept.metadata
 
-    def validate_create(self, obj: CustomObject) -> list[Cause]:
+    def validate_create(self, obj: CustomObject, prepared: Content | None = None) -> list[Cause]:
         if wrong := self._type_meta(obj):
             return wrong
         causes = metadata.validate(obj.metadata, self._rules, plain_finalizers=True)

@@ -16,7 +16,7 @@ from services.apiserver import strategy
 from services.apiserver.registry.context import Context
 from services.apiserver.registry.resource import Resource
 from services.apiserver.registry.versions import VIEWS, form
-from services.apiserver.strategy.alike import Alike
+from services.apiserver.strategy.alike import Alike, Content
 from tillerman.api import codec, times
 from tillerman.api.scheme import SCHEME
 from tillerman.pb.k8s import meta_v1_pb2
@@ -46,7 +46,7 @@ def track(resource: Resource, new: Any, old: Any | None, context: Context) -> No
         return
     manager = manager_of(context)
     alike = strategy.alike_content(new) if old is None and not new.metadata.managedFields else None
-    if alike is not None and (owned := _OWNED.known((manager, *alike))) is not None:
+    if alike is not None and (owned := _OWNED.known(_owned_by(manager, alike))) is not None:
         entry = new.metadata.managedFields.add()
         entry.MergeFromString(owned)
         entry.time.CopyFrom(times.now())
@@ -72,7 +72,11 @@ def track(resource: Resource, new: Any, old: Any | None, context: Context) -> No
     )
     put_record(new, entries)
     if alike is not None and len(new.metadata.managedFields) == 1:
-        _OWNED.remember((manager, *alike), new.metadata.managedFields[0].SerializeToString())
+        _OWNED.remember(_owned_by(manager, alike), new.metadata.managedFields[0].SerializeToString())
+
+
+def _owned_by(manager: str, content: Content) -> Content:
+    return manager.encode() + b"\0" + content
 
 
 def same_but_for_times(new: Any, old: Any, same: Callable[[Any, Any], bool]) -> bool:

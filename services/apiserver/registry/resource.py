@@ -16,6 +16,7 @@ from services.apiserver.patch.field_types import FieldType
 from services.apiserver.registry import scale
 from services.apiserver.registry.context import Context
 from services.apiserver.registry.decoding import decode
+from services.apiserver.strategy.alike import Content
 from services.apiserver.strategy.equality import semantically_equal
 from tillerman.api import codec, envelope
 from tillerman.api.scheme import ResourceInfo
@@ -187,14 +188,15 @@ class Resource:
     def default(self, obj: Any) -> None:
         strategy.default(obj)
 
-    def prepare_for_create(self, obj: Any) -> None:
-        strategy.prepare_for_create(obj)
+    def prepare_for_create(self, obj: Any) -> Content | None:
+        """In place; what it returns is for ``validate_create``, if nothing changes the object in between."""
+        return strategy.prepare_for_create(obj)
 
     def prepare_for_update(self, new: Any, old: Any, subresource: str) -> None:
         strategy.prepare_for_update(new, old, subresource)
 
-    def validate_create(self, obj: Any) -> list[Cause]:
-        return strategy.validate_create(obj)
+    def validate_create(self, obj: Any, prepared: Content | None = None) -> list[Cause]:
+        return strategy.validate_create(obj, prepared)
 
     def validate_update(self, new: Any, old: Any, subresource: str) -> list[Cause]:
         return strategy.validate_update(new, old, subresource)

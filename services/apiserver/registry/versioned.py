@@ -114,7 +114,8 @@ class VersionedRegistry(Registry):
     async def _written(self, target: Target, view: View | None, answer: Written | Message) -> Written | Message:
         if not isinstance(answer, Written):
             return answer
-        return replace(answer, entry=await self._one(target, view, answer.entry))
+        entry = await self._one(target, view, answer.entry)
+        return answer if entry is answer.entry else replace(answer, entry=entry)
 
 
 def _stored(target: Target, context: Context) -> tuple[View | None, Target]:

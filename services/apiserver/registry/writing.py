@@ -143,10 +143,10 @@ class Writer:
         meta.creationTimestamp.CopyFrom(times.now())
         if resource.namespaced:
             meta.namespace = namespace
-        resource.prepare_for_create(obj)
+        prepared = resource.prepare_for_create(obj)
         if (resource.group, resource.name) == REQUESTS:
             name_requester(obj.spec, context.user)
-        if causes := resource.validate_create(ruled(obj, context)):
+        if causes := resource.validate_create(ruled(obj, context), prepared):
             raise invalid(resource.group_kind, meta.name or meta.generateName, causes)
         attributes.obj = obj
         await self._admission.validate(attributes)

@@ -11,11 +11,11 @@ refusal is made from the object at hand.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
-
-from tillerman.pb.k8s import meta_v1_pb2
 
 # Remembered outcomes per rule, and the largest content that is worth it.
 OUTCOMES = 256
@@ -23,7 +23,7 @@ CONTENT_BYTES = 16_384
 # What is each object's own, of its metadata.
 OWN: tuple[Any, ...] = ("name", "namespace", "uid", "creationTimestamp", "resourceVersion", "managedFields")
 
-Content = tuple[Any, ...]
+Content = bytes
 
 
 class Alike:
@@ -42,27 +42,32 @@ class Alike:
             del self._outcomes[next(iter(self._outcomes))]
         self._outcomes[content] = outcome
 
-    def change(self, obj: Message, rule: Callable[[Any], None]) -> None:
-        """What ``rule`` does to the object, in place."""
+    def change(self, obj: Message, rule: Callable[[Any], None]) -> Content | None:
+        """What ``rule`` does to the object, in place. Returns what all objects shared that come out alike; None when
+        that cannot be told.
+        """
         content = content_of(obj)
         outcome = self.known(content)
         if outcome is not None:
-            for field, _ in obj.ListFields():
-                if field.name != "metadata":
-                    obj.ClearField(field.name)
+            for name in _fields_of(obj.DESCRIPTOR):
+                obj.ClearField(name)
             obj.MergeFromString(outcome)
-            return
+            return content
         before = _metadata_of(obj)
         rule(obj)
-        if _metadata_of(obj) == before:
-            rest = type(obj)()
-            rest.CopyFrom(obj)
-            rest.ClearField("metadata")
-            self.remember(content, rest.SerializeToString())
+        if _metadata_of(obj) != before:
+            return None
+        rest = type(obj)()
+        rest.CopyFrom(obj)
+        rest.ClearField("metadata")
+        self.remember(content, rest.SerializeToString())
+        return content
 
 
 class Remembered:
-    """The outcomes of one kind's rules. ``valid_again``: for updates, which leave metadata to other rules."""
+    """The outcomes of one kind's rules. ``valid``: of objects that were created from a content, by that content.
+    ``valid_again``: for updates, which leave metadata to other rules.
+    """
 
     def __init__(self) -> None:
         self.defaults = Alike()
@@ -73,22 +78,19 @@ class Remembered:
 
 def content_of(obj: Any) -> Content | None:
     """What two alike objects share; None for objects too large to remember."""
-    shared = meta_v1_pb2.ObjectMeta()
-    shared.CopyFrom(obj.metadata)
+    shared = type(obj)()
+    shared.CopyFrom(obj)
+    meta = shared.metadata
     for name in OWN:
-        shared.ClearField(name)
-    raw = shared.SerializeToString(deterministic=True)
-    content: list[Any] = [raw]
-    size = len(raw)
-    for field, value in obj.ListFields():
-        if field.name == "metadata":
-            continue
-        if not isinstance(value, Message):
-            return None
-        raw = value.SerializeToString(deterministic=True)
-        size += len(raw)
-        content += (field.number, raw)
-    return tuple(content) if size <= CONTENT_BYTES else None
+        meta.ClearField(name)
+    content: bytes = shared.SerializeToString(deterministic=True)
+    return content if len(content) <= CONTENT_BYTES else None
+
+
+@cache
+def _fields_of(kind: Descriptor) -> tuple[Any, ...]:
+    """All but metadata."""
+    return tuple(name for name in kind.fields_by_name if name != "metadata")
 
 
 def _metadata_of(obj: Any) -> bytes:

@@ -57,10 +57,10 @@ def allows_create_on_update(obj: Message) -> bool:
     return kind_rules(obj).create_on_update
 
 
-def prepare_for_create(obj: Any) -> None:
+def prepare_for_create(obj: Any) -> Content | None:
     """Drop what a client may not set at creation and set what the server does, in place.
 
-    metadata.uid must already be set: a Job's selector is made from it.
+    metadata.uid must already be set: a Job's selector is made from it. What it returns is for `validate_create`.
     """
     rules = kind_rules(obj)
     meta = obj.metadata
@@ -76,8 +76,8 @@ def prepare_for_create(obj: Any) -> None:
     alike = _ALIKE.get(type(obj))
     if alike is None:
         rules.create(obj)
-    else:
-        alike.created.change(obj, rules.create)
+        return None
+    return alike.created.change(obj, rules.create)
 
 
 def prepare_for_update(new: Any, old: Any, subresource: str = "") -> None:
@@ -101,16 +101,18 @@ def prepare_for_update(new: Any, old: Any, subresource: str = "") -> None:
         new.metadata.generation = old.metadata.generation + 1
 
 
-def validate_create(obj: Any) -> list[Cause]:
-    """What is wrong with a new object, each cause naming its field; empty when it may be stored."""
+def validate_create(obj: Any, prepared: Content | None = None) -> list[Cause]:
+    """What is wrong with a new object, each cause naming its field; empty when it may be stored.
+
+    ``prepared``: what `prepare_for_create` returned, if nothing has changed the object since.
+    """
     rules = kind_rules(obj)
     alike = _ALIKE.get(type(obj))
-    content = None if alike is None else content_of(obj)
-    if alike is not None and alike.valid.known(content) is not None:
+    if alike is not None and alike.valid.known(prepared) is not None:
         return metadata.validate_own(obj.metadata, rules)
     causes = [*metadata.validate(obj.metadata, rules), *rules.validate(obj)]
     if alike is not None and not causes:
-        alike.valid.remember(content)
+        alike.valid.remember(prepared)
     return causes
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from services.apiserver.strategy.causes import (
@@ -48,10 +49,16 @@ def _identity(meta: Any, rules: Kind, path: str) -> list[Cause]:
         if not meta.namespace:
             causes.append(required(f"{path}.namespace"))
         else:
-            causes += invalid_all(f"{path}.namespace", meta.namespace, dns_label(meta.namespace))
+            causes += invalid_all(f"{path}.namespace", meta.namespace, _namespace_name(meta.namespace))
     elif meta.namespace:
         causes.append(forbidden(f"{path}.namespace", "not allowed on this type"))
     return causes
+
+
+@lru_cache(1024)
+def _namespace_name(name: str) -> tuple[str, ...]:
+    """The same few stand on all objects."""
+    return tuple(dns_label(name))
 
 
 def validate_update(

@@ -50,24 +50,26 @@ def test_the_second_pod_is_prepared_as_the_first() -> None:
     for name in ("a", "b"):
         each = pod(name)
         strategy.default(each)
-        strategy.prepare_for_create(each)
-        assert strategy.validate_create(each) == []
+        prepared = strategy.prepare_for_create(each)
+        assert prepared is not None
+        assert strategy.validate_create(each, prepared) == []
         each.metadata.ClearField("name")
         made.append(each)
     assert made[0] == made[1]
     assert made[1].status.phase == "Pending"
 
 
+def refusals(made: core.Pod) -> list[str]:
+    strategy.default(made)
+    return [cause.field for cause in strategy.validate_create(made, strategy.prepare_for_create(made))]
+
+
 def test_refusals_and_names_are_never_remembered() -> None:
-    good = pod("good")
-    strategy.default(good)
-    assert strategy.validate_create(good) == []
-    bad_name, bad_spec = pod("Bad_Name"), pod("bad", "")
-    for each in (bad_name, bad_spec):
-        strategy.default(each)
-    assert [c.field for c in strategy.validate_create(bad_name)] == ["metadata.name"]
+    assert refusals(pod("good")) == []
+    assert refusals(pod("Bad_Name")) == ["metadata.name"]
     for _ in range(2):
-        assert [c.field for c in strategy.validate_create(bad_spec)] == ["spec.containers[0].image"]
+        assert refusals(pod("bad", "")) == ["spec.containers[0].image"]
+    assert refusals(pod("good-again")) == []
 
 
 def test_a_rule_that_touches_metadata_runs_every_time() -> None:
