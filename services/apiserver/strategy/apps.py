@@ -15,6 +15,7 @@ from services.apiserver.strategy.causes import (
     required,
 )
 from services.apiserver.strategy.equality import semantically_equal
+from services.apiserver.strategy.group_defaults import TEMPLATE_GENERATION
 from services.apiserver.strategy.kind import Kind
 from services.apiserver.strategy.masking import take_field
 from services.apiserver.strategy.names import dns_label
@@ -44,7 +45,6 @@ _DAEMON_COUNTS = (
     "numberUnavailable",
 )
 _ONLY_ALWAYS = ["Always"]
-_TEMPLATE_GENERATION = "deprecated.daemonset.template.generation"
 _STATEFUL_SET_CHANGEABLE = (
     "replicas",
     "template",
@@ -300,22 +300,22 @@ def _update_stateful_set(new: Any, old: Any) -> list[Cause]:
 
 
 def _create_daemon_set(daemon_set: Any) -> None:
-    if _TEMPLATE_GENERATION not in daemon_set.metadata.annotations:
-        daemon_set.metadata.annotations[_TEMPLATE_GENERATION] = "1"
+    if daemon_set.metadata.annotations.get(TEMPLATE_GENERATION, "0") == "0":
+        daemon_set.metadata.annotations[TEMPLATE_GENERATION] = "1"
 
 
 def _update_daemon_set(new: Any, old: Any) -> None:
     """The template's own generation, which older controllers still read."""
-    known = old.metadata.annotations.get(_TEMPLATE_GENERATION, "")
+    known = old.metadata.annotations.get(TEMPLATE_GENERATION, "")
     generation = int(known) if known.isdigit() else 1
     if not semantically_equal(new.spec.template, old.spec.template):
         generation += 1
-    new.metadata.annotations[_TEMPLATE_GENERATION] = str(generation)
+    new.metadata.annotations[TEMPLATE_GENERATION] = str(generation)
 
 
 def _update_daemon_set_status(new: Any, old: Any) -> None:
-    if _TEMPLATE_GENERATION in old.metadata.annotations:
-        new.metadata.annotations[_TEMPLATE_GENERATION] = old.metadata.annotations[_TEMPLATE_GENERATION]
+    if TEMPLATE_GENERATION in old.metadata.annotations:
+        new.metadata.annotations[TEMPLATE_GENERATION] = old.metadata.annotations[TEMPLATE_GENERATION]
 
 
 def _validate_daemon_set(daemon_set: Any) -> list[Cause]:

@@ -19,6 +19,7 @@ from tillerman.pb.k8s import rbac_v1_pb2 as rbac
 from tillerman.pb.k8s import scheduling_v1_pb2 as scheduling
 from tillerman.pb.k8s import storage_v1_pb2 as storage
 
+TEMPLATE_GENERATION = "deprecated.daemonset.template.generation"
 _RBAC_GROUP = "rbac.authorization.k8s.io"
 _WEBHOOK = {
     "failurePolicy": "Fail",
@@ -92,6 +93,12 @@ def _stateful_set_strategy(strategy: Any) -> None:
 
 def _stateful_set_spec(spec: Any) -> None:
     spec.persistentVolumeClaimRetentionPolicy.SetInParent()
+
+
+def _daemon_set(daemon_set: Any) -> None:
+    """The template's own generation is always shown, so whoever writes without it is taken to have reset it."""
+    if TEMPLATE_GENERATION not in daemon_set.metadata.annotations:
+        daemon_set.metadata.annotations[TEMPLATE_GENERATION] = "0"
 
 
 def _daemon_set_strategy(strategy: Any) -> None:
@@ -176,6 +183,7 @@ RULES: dict[Any, Callable[[Any], None]] = {
     apps.DeploymentStrategy: _deployment_strategy,
     apps.StatefulSetUpdateStrategy: _stateful_set_strategy,
     apps.StatefulSetSpec: _stateful_set_spec,
+    apps.DaemonSet: _daemon_set,
     apps.DaemonSetUpdateStrategy: _daemon_set_strategy,
     batch.Job: _job,
     autoscaling.HorizontalPodAutoscalerSpec: _autoscaler,

@@ -673,3 +673,12 @@ def test_a_claim_keeps_a_class_of_attributes() -> None:
     claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "spec": {**spec, "volumeAttributesClassName": "a"}}
     assert updated(claim, volumeAttributesClassName="b") == set()
     assert updated(claim, volumeAttributesClassName=None) == {("spec.volumeAttributesClassName", FORBIDDEN)}
+
+
+def test_a_daemon_set_always_shows_its_templates_generation() -> None:
+    made: Any = codec.from_dict({**workload("DaemonSet"), "metadata": {"name": "x"}})
+    name = "deprecated.daemonset.template.generation"
+    strategy.default(made)
+    assert made.metadata.annotations[name] == "0"
+    strategy.prepare_for_create(made)
+    assert made.metadata.annotations[name] == "1"
