@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ from services.apiserver.fronts.instrument import Instrument
 from services.apiserver.fronts.limits import Limits
 from services.apiserver.options import ApiserverOptions
 from services.apiserver.registry.catalog import DEFINITIONS, Catalog
+from services.apiserver.registry.components import KEY as COMPONENT_STATUSES
+from services.apiserver.registry.components import ComponentStatuses
 from services.apiserver.registry.context import User
 from services.apiserver.registry.deletion import Deleter
 from services.apiserver.registry.eviction import Eviction
@@ -101,6 +104,7 @@ def assemble(options: ApiserverOptions, instrument: Instrument) -> Apiserver:
         ("serviceaccounts", "token"): TokenRequest(keys=keys, catalog=catalog, reader=reader),
         ("*", "scale"): Scale(reader, writer, admission),
     }
+    leases = catalog.get("coordination.k8s.io/v1", "leases")
     registry = VersionedRegistry(
         catalog=catalog,
         reader=reader,
@@ -111,6 +115,7 @@ def assemble(options: ApiserverOptions, instrument: Instrument) -> Apiserver:
         admission=admission,
         subresources=subresources,
         virtual=reviews(catalog=catalog, binding=binding, authorizer=authorizer, tokens=tokens),
+        computed={COMPONENT_STATUSES: ComponentStatuses(leases, store.client, time.time)},
     )
     definitions = DefinitionController(
         definitions=catalog.get(*DEFINITIONS), customs=catalog.customs, writer=writer, deleter=deleter

@@ -134,7 +134,7 @@ class ObjectsFront:
             request.limit, request.continue_token, request.resource_version, request.resource_version_match
         )
         page = await self._registry.list(target, Context(user), options, request.label_selector, request.field_selector)
-        head = objects_pb2.ListResponse(resource_version=str(page.revision), continue_token=page.continue_token)
+        head = objects_pb2.ListResponse(resource_version=str(page.revision or ""), continue_token=page.continue_token)
         if page.remaining is not None:
             head.remaining_item_count = page.remaining
         if not page.entries:

@@ -123,6 +123,16 @@ class Virtual(Protocol):
     async def create(self, target: Target, body: Message, context: Context) -> Message: ...
 
 
+class Computed(Protocol):
+    """A resource without storage whose objects are found out when they are read."""
+
+    warning: str
+
+    async def get(self, name: str) -> Entry: ...
+
+    async def list(self, selection: Selection) -> ListPage: ...
+
+
 def translated(method: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
     """StorageErrors as StatusErrors."""
 
@@ -169,6 +179,7 @@ class Registry:
         admission: Chain,
         subresources: dict[tuple[str, str], Subresource],
         virtual: dict[tuple[str, str], Virtual],
+        computed: dict[tuple[str, str], Computed],
     ) -> None:
         self.catalog = catalog
         self.reader = reader
@@ -179,6 +190,7 @@ class Registry:
         self._patcher = patcher
         self._subresources = subresources
         self._virtual = virtual
+        self._computed = computed
 
     async def seek(self, target: Target) -> None:
         """Before a request about a resource that this server has not heard of: its definition may be that new."""
@@ -190,12 +202,17 @@ class Registry:
                 await self.reader.confirm()
 
     def deprecation(self, target: Target) -> str:
-        """What callers of a deprecated version of a custom resource are told; "" for any other."""
+        """What callers of a deprecated resource, or version of a custom one, are told; "" for any other."""
+        computed = self._computed.get((target.api_version, target.resource))
+        if computed is not None:
+            return computed.warning
         custom = self.catalog.custom(target.api_version, target.resource)
         return "" if custom is None else custom.version.warning
 
     def resource(self, target: Target, verb: str) -> Resource:
         """Raises NotFound or MethodNotAllowed."""
+        if self.is_virtual(target.api_version, target.resource):
+            raise method_not_supported(target.resource, verb, target.group)
         resource = self.catalog.get(target.api_version, target.resource)
         resource.check_request(verb, target.namespace, target.name, target.subresource)
         served = verb not in COLLECTION_VERBS if target.subresource else verb in resource.info.verbs
@@ -210,7 +227,7 @@ class Registry:
 
     def is_virtual(self, api_version: str, resource: str) -> bool:
         """Whether it is a resource without storage."""
-        return (api_version, resource) in self._virtual
+        return (api_version, resource) in self._virtual or (api_version, resource) in self._computed
 
     def _subresource(self, target: Target, resource: Resource) -> Subresource | None:
         """The handler; None where the subresource is the object itself. Raises NotFound."""
@@ -242,6 +259,12 @@ class Registry:
 
     @translated
     async def get(self, target: Target, context: Context, resource_version: str = "") -> Entry | Message:
+        computed = self._computed.get((target.api_version, target.resource))
+        if computed is not None:
+            if target.subresource:
+                raise no_such_path()
+            await self._authorize(context, "get", target)
+            return await computed.get(target.name)
         resource = self.resource(target, "get")
         await self._authorize(context, "get", target)
         if target.subresource:
@@ -254,9 +277,13 @@ class Registry:
     async def list(
         self, target: Target, context: Context, options: ListOptions, label_selector: str = "", field_selector: str = ""
     ) -> ListPage:
+        selection = Selection(target.namespace, target.name, label_selector, field_selector)
+        computed = self._computed.get((target.api_version, target.resource))
+        if computed is not None:
+            await self._authorize(context, "list", named(target, field_selector))
+            return await computed.list(selection)
         resource = self.resource(target, "list")
         await self._authorize(context, "list", named(target, field_selector))
-        selection = Selection(target.namespace, target.name, label_selector, field_selector)
         page = await self.reader.list(resource, selection, options)
         warn_of_broken(page, context)
         return page

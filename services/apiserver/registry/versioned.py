@@ -98,6 +98,8 @@ class VersionedRegistry(Registry):
     async def _page(self, target: Target, view: View | None, page: ListPage) -> ListPage:
         if view is not None:
             return replace(page, entries=[view.entry(entry) for entry in page.entries])
+        if self.is_virtual(target.api_version, target.resource):
+            return page
         resource = self.catalog.get(target.api_version, target.resource)
         return replace(page, entries=list(await resource.served(page.entries))) if resource.custom else page
 
@@ -108,6 +110,8 @@ class VersionedRegistry(Registry):
     async def _one(self, target: Target, view: View | None, entry: Entry) -> Entry:
         if view is not None:
             return view.entry(entry)
+        if self.is_virtual(target.api_version, target.resource):
+            return entry
         resource = self.catalog.get(target.api_version, target.resource)
         return (await resource.served([entry]))[0] if resource.custom else entry
 

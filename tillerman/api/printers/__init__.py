@@ -45,6 +45,7 @@ _COLUMNS: Final = {
         "Attached": "boolean",
         "Age": "string",
     },
+    "ComponentStatus": {"Name": "string", "Status": "string", "Message": "string", "Error": "string"},
     "PodTemplate": {"Name": "string", "Containers": "string", "Images": "string", "Pod Labels": "string"},
 }
 _NAMES: Final = frozenset({("VolumeAttachment", "Attacher")})

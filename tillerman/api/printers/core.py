@@ -181,6 +181,14 @@ def persistent_volume_claim(obj: Any, now: float) -> list[Any]:
     ]
 
 
+def component_status(obj: Any, now: float) -> list[Any]:
+    for condition in obj.conditions:
+        if condition.type == "Healthy":
+            status = "Healthy" if condition.status == "True" else "Unhealthy"
+            return [obj.metadata.name, status, condition.message, condition.error]
+    return [obj.metadata.name, "Unknown", "", ""]
+
+
 PRINTERS = {
     "Node": node,
     "Namespace": namespace,
@@ -192,4 +200,5 @@ PRINTERS = {
     "Event": event,
     "PersistentVolume": persistent_volume,
     "PersistentVolumeClaim": persistent_volume_claim,
+    "ComponentStatus": component_status,
 }
