@@ -11,6 +11,7 @@ from tillerman.pb.k8s import meta_v1_pb2 as meta
 Operator = Literal["=", "!=", "in", "notin", "exists", "!", ">", "<"]
 
 _TOKEN: Final = re.compile(r"\s*([^\s(),!=<>]+|==|!=|[(),!=<>])\s*")
+_INTEGER: Final = re.compile(r"[+-]?\d+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,29 +77,28 @@ def parse_label_selector(text: str) -> LabelSelector:
 
 
 class _LabelParser:
+    """Goes through the tokens as Kubernetes does: what is refused, and with which words, is the same."""
+
     def __init__(self, text: str) -> None:
-        self._text = text
-        self._tokens: list[str] = []
-        end = 0
-        for match in _TOKEN.finditer(text):
-            if match.start() != end:
-                break
-            self._tokens.append(match[1])
-            end = match.end()
-        if text[end:].strip():
-            raise ValueError(f"unable to parse requirement: unexpected {text[end:].strip()[:1]!r} in {text!r}")
+        self._tokens = [match[1] for match in _TOKEN.finditer(text)]
         self._at = 0
 
     def parse(self) -> LabelSelector:
         requirements: list[Requirement] = []
-        while self._at < len(self._tokens):
-            requirements.append(self._requirement())
-            if self._at == len(self._tokens):
+        while token := self._peek():
+            if token != "!" and not _is_identifier(token):
+                raise ValueError(f"found '{token}', expected: !, identifier, or 'end of string'")
+            try:
+                requirements.append(self._requirement())
+            except ValueError as error:
+                raise ValueError(f"unable to parse requirement: {error}") from error
+            if not (token := self._next()):
                 break
-            if (token := self._next()) != ",":
-                raise ValueError(f"unable to parse requirement: found '{token}', expected: ',' or 'end of string'")
-            if self._at == len(self._tokens):
-                raise ValueError("unable to parse requirement: found '', expected: identifier after ','")
+            if token != ",":
+                raise ValueError(f"found '{token}', expected: ',' or 'end of string'")
+            following = self._peek()
+            if following != "!" and not _is_identifier(following):
+                raise ValueError(f"found '{following}', expected: identifier after ','")
         return LabelSelector(tuple(sorted(requirements, key=lambda r: r.key)))
 
     def _next(self) -> str:
@@ -112,10 +112,10 @@ class _LabelParser:
         if self._peek() == "!":
             self._next()
             return Requirement(self._key(), "!")
-        key, operator = self._key(), self._peek()
-        if operator in ("", ","):
+        key = self._key()
+        if self._peek() in ("", ","):
             return Requirement(key, "exists")
-        self._next()
+        operator = self._next()
         if operator in ("in", "notin"):
             return Requirement(key, "in" if operator == "in" else "notin", self._values(key))
         if operator in ("=", "=="):
@@ -123,45 +123,78 @@ class _LabelParser:
         if operator == "!=":
             return Requirement(key, "!=", (self._value(key),))
         if operator in ("<", ">"):
-            bound = self._value(key)
-            if not re.fullmatch(r"[+-]?\d+", bound):
-                raise ValueError("unable to parse requirement: for 'Gt', 'Lt' operators, the value must be an integer")
-            return Requirement(key, ">" if operator == ">" else "<", (bound,))
-        raise ValueError(f"unable to parse requirement: found '{operator}', expected: in, notin, =, ==, !=, gt, lt")
+            return Requirement(key, ">" if operator == ">" else "<", (self._bound(key),))
+        raise ValueError(f"found '{operator}', expected: in, notin, =, ==, !=, gt, lt")
+
+    def _identifier(self) -> str:
+        token = self._next()
+        if not _is_identifier(token):
+            raise ValueError(f"found '{token}', expected: identifier")
+        return token
 
     def _key(self) -> str:
-        key = self._next()
+        key = self._identifier()
         if errors := is_qualified_name(key):
-            raise ValueError(f'unable to parse requirement: <nil>: Invalid value: "{key}": {"; ".join(errors)}')
+            raise ValueError(f'<nil>: Invalid value: "{key}": {"; ".join(errors)}')
         return key
 
     def _value(self, key: str) -> str:
-        value = "" if self._peek() in ("", ",") else self._next()
-        return self._checked(key, value)
-
-    def _checked(self, key: str, value: str) -> str:
-        if errors := is_label_value(value):
-            raise ValueError(
-                f'unable to parse requirement: values[0][{key}]: Invalid value: "{value}": {"; ".join(errors)}'
-            )
+        value = "" if self._peek() in ("", ",") else self._identifier()
+        _check_values(key, (value,))
         return value
+
+    def _bound(self, key: str) -> str:
+        bound = "" if self._peek() in ("", ",") else self._identifier()
+        if not _INTEGER.fullmatch(bound):
+            raise ValueError(
+                f"values[0]: Invalid value: \"{bound}\": for 'Gt', 'Lt' operators, the value must be an integer"
+            )
+        _check_values(key, (bound,))
+        return bound
 
     def _values(self, key: str) -> tuple[str, ...]:
         if (token := self._next()) != "(":
-            raise ValueError(f"unable to parse requirement: found '{token}' expected: '('")
-        values: list[str] = []
-        current = ""
+            raise ValueError(f"found '{token}' expected: '('")
+        token = self._peek()
+        if token != ")" and token != "," and not _is_identifier(token):
+            raise ValueError(f"found '{token}', expected: ',', ')' or identifier")
+        values = ("",) if token == ")" else tuple(sorted(self._list()))
+        self._next()
+        _check_values(key, values)
+        return values
+
+    def _list(self) -> set[str]:
+        """What stands before the closing bracket. A value may be empty: `(,a)`, `(a,)`, `(a,,b)`."""
+        values: set[str] = set()
         while True:
             token = self._next()
-            if token in (",", ")"):
-                values.append(self._checked(key, current))
-                current = ""
-                if token == ")":
-                    return tuple(dict.fromkeys(values))
-            elif token == "" or current or token in ("(", "=", "!=", "==", "!", "<", ">"):
-                raise ValueError(f"unable to parse requirement: found '{token}', expected: ',', or ')'")
+            if _is_identifier(token):
+                values.add(token)
+                following = self._peek()
+                if following == ")":
+                    return values
+                if following != ",":
+                    raise ValueError(f"found '{following}', expected: ',' or ')'")
+            elif token == ",":
+                following = self._peek()
+                if not values or following in (",", ")"):
+                    values.add("")
+                if following == ")":
+                    return values
+                if following == ",":
+                    self._next()
             else:
-                current = token
+                raise ValueError(f"found '{token}', expected: ',', or identifier")
+
+
+def _is_identifier(token: str) -> bool:
+    return token != "" and token[0] not in "(),!=<>"
+
+
+def _check_values(key: str, values: tuple[str, ...]) -> None:
+    for index, value in enumerate(values):
+        if errors := is_label_value(value):
+            raise ValueError(f'values[{index}][{key}]: Invalid value: "{value}": {"; ".join(errors)}')
 
 
 _MESSAGE_OPERATORS: Final[dict[str, Operator]] = {

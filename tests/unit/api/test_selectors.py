@@ -1,5 +1,7 @@
 """Label and field selectors."""
 
+import re
+
 import pytest
 
 from tillerman.api.selectors import NOTHING, from_map, from_message, parse_field_selector, parse_label_selector
@@ -65,6 +67,40 @@ def test_messages() -> None:
     assert not NOTHING.matches({})
     with pytest.raises(ValueError, match="Near"):
         from_message(meta.LabelSelector(matchExpressions=[meta.LabelSelectorRequirement(key="a", operator="Near")]))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("=a", "found '=', expected: !, identifier, or 'end of string'"),
+        ("a,", "found '', expected: identifier after ','"),
+        ("a,,b", "found ',', expected: identifier after ','"),
+        ("a b", "unable to parse requirement: found 'b', expected: in, notin, =, ==, !=, gt, lt"),
+        ("a=b c", "found 'c', expected: ',' or 'end of string'"),
+        ("!a=b", "found '=', expected: ',' or 'end of string'"),
+        ("a==b==c", "found '==', expected: ',' or 'end of string'"),
+        ("a===b", "unable to parse requirement: found '=', expected: identifier"),
+        ("!", "unable to parse requirement: found '', expected: identifier"),
+        ("a in b", "unable to parse requirement: found 'b' expected: '('"),
+        ("a in (", "unable to parse requirement: found '', expected: ',', ')' or identifier"),
+        ("a in (b", "unable to parse requirement: found '', expected: ',' or ')'"),
+        ("a in (b c)", "unable to parse requirement: found 'c', expected: ',' or ')'"),
+        ("a in (b,,)", "unable to parse requirement: found ')', expected: ',', or identifier"),
+        (
+            "a>b",
+            "unable to parse requirement: values[0]: Invalid value: \"b\": for 'Gt', 'Lt' operators, the value must be "
+            "an integer",
+        ),
+    ],
+)
+def test_refused_label_selectors(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message) + "$"):
+        parse_label_selector(text)
+
+
+def test_a_value_may_be_empty() -> None:
+    for text, values in {"a in ()": "", "a in (,b)": ",b", "a in (b,)": ",b", "a in (b,,c)": ",b,c"}.items():
+        assert str(parse_label_selector(text)) == f"a in ({values})"
 
 
 def test_maps() -> None:
