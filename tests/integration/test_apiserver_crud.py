@@ -11,6 +11,7 @@ import pytest
 from tillerman.api.status import StatusError
 from tillerman.client import BatchOp, Client
 from tillerman.pb.k8s import core_v1_pb2 as core
+from tillerman.pb.k8s import meta_v1_pb2 as meta
 
 
 def config_map(name: str, **data: str) -> core.ConfigMap:
@@ -223,3 +224,45 @@ async def test_namespace_deletion_waits_for_finalize(client: Client) -> None:
     with pytest.raises(StatusError) as caught:
         await client.resource(core.ConfigMap).create(item)
     assert "because it is being terminated" in caught.value.message
+
+
+async def test_component_statuses(client: Client) -> None:
+    """Nobody keeps them: they are made when they are read, and cannot be written or watched."""
+    components = client.resource(core.ComponentStatus)
+    listed = await components.list()
+    assert [item.metadata.name for item in listed.items] == ["scheduler", "controller-manager", "etcd-0"]
+    assert listed.resource_version == ""
+    etcd = await components.get("etcd-0")
+    assert [(c.type, c.status, c.message) for c in etcd.conditions] == [("Healthy", "True", "ok")]
+    with pytest.raises(StatusError) as caught:
+        await components.get("etcd-1")
+    assert caught.value.message == 'componentstatuses "etcd-1" not found'
+    with pytest.raises(StatusError) as caught:
+        await components.create(etcd)
+    assert caught.value.message == 'create is not supported on resources of kind "componentstatuses"'
+
+
+async def test_create_while_the_old_object_is_going(client: Client) -> None:
+    maps = client.resource(core.ConfigMap)
+    going = config_map(unique("cm"))
+    going.metadata.finalizers.append("example.com/hold")
+    await maps.create(going)
+    await maps.delete(going.metadata.name)
+    for dry_run in (False, True):
+        with pytest.raises(StatusError) as caught:
+            await maps.create(config_map(going.metadata.name), dry_run=dry_run)
+        expected = f'object is being deleted: configmaps "{going.metadata.name}" already exists'
+        assert (caught.value.reason, caught.value.message) == ("AlreadyExists", expected)
+
+
+async def test_a_binding_is_for_one_version_of_one_pod(client: Client) -> None:
+    made = await client.resource(core.Pod).create(pod(unique("pod")))
+    name = made.metadata.name
+    for wanted in (meta.ObjectMeta(uid="11111111-0000-0000-0000-000000000001"), meta.ObjectMeta(resourceVersion="1")):
+        binding = core.Binding(target=core.ObjectReference(kind="Node", name="n1"))
+        binding.metadata.CopyFrom(wanted)
+        binding.metadata.name = name
+        with pytest.raises(StatusError) as caught:
+            await client.resource(core.Pod).subresource_create(name, "default", "binding", binding)
+        expected = f'Operation cannot be fulfilled on pods "{name}": StorageError: invalid object, Code: 4, Key: '
+        assert caught.value.reason == "Conflict" and caught.value.message.startswith(expected)

@@ -146,9 +146,7 @@ class _LabelParser:
     def _bound(self, key: str) -> str:
         bound = "" if self._peek() in ("", ",") else self._identifier()
         if not _INTEGER.fullmatch(bound):
-            raise ValueError(
-                f"values[0]: Invalid value: \"{bound}\": for 'Gt', 'Lt' operators, the value must be an integer"
-            )
+            raise ValueError("for 'Gt', 'Lt' operators, the value must be an integer")
         _check_values(key, (bound,))
         return bound
 

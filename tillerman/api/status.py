@@ -196,7 +196,7 @@ def service_unavailable(message: str) -> StatusError:
 def shown(value: Any) -> str:
     """A value as Kubernetes prints it: text quoted, the rest as JSON."""
     if value is None:
-        return "null"
+        return '"null"'
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (int, float)):

@@ -144,8 +144,8 @@ def _check(body: Any, target: Target, *, needs_user: bool = True) -> None:
         detail = "must match metadata.namespace"
         causes.append(invalid_value("spec.resourceAttributes.namespace", spec.resourceAttributes.namespace, detail))
     if causes:
-        kind = {"selfsubjectaccessreviews": "SelfSubjectAccessReview", "subjectaccessreviews": "SubjectAccessReview"}
-        raise invalid(kind.get(target.resource, "LocalSubjectAccessReview") + ".authorization.k8s.io", "", causes)
+        # Kubernetes names no kind here.
+        raise invalid(".authorization.k8s.io", "", causes)
 
 
 def _answer(body: Any, user: User, authorizer: AuthorizerChain) -> None:

@@ -333,7 +333,7 @@ class TokenRequest(BaseSubresource):
                 f"the UID in the bound object reference ({wanted.uID}) does not match the UID in record. "
                 "The object might have been deleted and then recreated"
             )
-            raise conflict(kinds[wanted.kind], wanted.name, detail=detail)
+            raise conflict(wanted.kind, wanted.name, detail=detail)
         if wanted.kind == "Pod" and found.spec.serviceAccountName != target.name:
             whose = f'cannot bind token for serviceaccount "{target.name}" to pod'
             raise bad_request(f"{whose} running with different serviceaccount name.")

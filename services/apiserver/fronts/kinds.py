@@ -1,4 +1,4 @@
-"""Which kind a request's body is."""
+"""Which kind a request's body is, and what a subresource can be asked for."""
 
 from __future__ import annotations
 
@@ -12,6 +12,24 @@ SUBRESOURCE_KINDS = {
     "token": ("authentication.k8s.io/v1", "TokenRequest"),
     "binding": ("v1", "Binding"),
 }
+# Subresources that are streams: the kind of their options.
+STREAMS = {
+    "exec": "PodExecOptions",
+    "attach": "PodAttachOptions",
+    "portforward": "PodPortForwardOptions",
+}
+
+
+def subresource_verbs(name: str) -> tuple[str, ...]:
+    if name in STREAMS:
+        return ("create", "get")
+    if name == "log":
+        return ("get",)
+    if name == "finalize":
+        return ("update",)
+    if name in SUBRESOURCE_KINDS and name != "scale":
+        return ("create",)
+    return ("get", "patch", "update")
 
 
 def expected_kind(target: Target, info: ResourceInfo | None) -> tuple[str, str] | None:

@@ -12,7 +12,7 @@ from services.apiserver.crd.lifecycle import mark_terminating
 from services.apiserver.registry.context import Context
 from services.apiserver.registry.reading import ListOptions, ListPage, Reader, Selection
 from services.apiserver.registry.resource import OWN_DELETED, OWN_DELETED_GROUPS, Resource
-from services.apiserver.registry.writing import ATTEMPTS, Writer, Written
+from services.apiserver.registry.writing import ATTEMPTS, Writer, Written, precondition_failed
 from tillerman.api import times
 from tillerman.api.status import (
     StatusError,
@@ -31,6 +31,8 @@ ORPHAN, FOREGROUND = "orphan", "foregroundDeletion"
 ORPHANING = frozenset({("", "replicationcontrollers"), ("batch", "jobs")})
 # Nothing depends on an event.
 NEVER_COLLECTED = frozenset({("", "events")})
+# Resources whose storage compares the preconditions itself, in words of its own.
+OWN_CHECK = frozenset({"namespaces", "customresourcedefinitions.apiextensions.k8s.io"})
 JOB_WARNING = (
     "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set "
     "propagationPolicy=Orphan to suppress this warning"
@@ -266,20 +268,27 @@ def check_options(options: meta_v1_pb2.DeleteOptions) -> None:
 
 
 def check_preconditions(resource: Resource, obj: Any, options: meta_v1_pb2.DeleteOptions) -> None:
-    """Raises Conflict."""
+    """Raises Conflict, about the kind, as Kubernetes does wherever a resource has no check of its own."""
     if not options.HasField("preconditions"):
         return
     wanted, meta = options.preconditions, obj.metadata
-    # Unlike other conflicts, these name the kind.
-    if wanted.HasField("uid") and wanted.uid != meta.uid:
+    checks = [
+        (wanted.HasField("uid"), "UID", wanted.uid, meta.uid, "deleted and then recreated"),
+        (
+            wanted.HasField("resourceVersion"),
+            "ResourceVersion",
+            wanted.resourceVersion,
+            meta.resourceVersion,
+            "modified",
+        ),
+    ]
+    for given, what, expected, found, fate in checks:
+        if not given or expected == found:
+            continue
+        if resource.info.group_resource in OWN_CHECK:
+            raise conflict(resource.name, meta.name, resource.group, precondition_failed(what, expected, found))
         detail = (
-            f"the UID in the precondition ({wanted.uid}) does not match the UID in record ({meta.uid}). "
-            "The object might have been deleted and then recreated"
-        )
-        raise conflict(resource.info.kind, meta.name, resource.group, detail)
-    if wanted.HasField("resourceVersion") and wanted.resourceVersion != meta.resourceVersion:
-        detail = (
-            f"the ResourceVersion in the precondition ({wanted.resourceVersion}) does not match the ResourceVersion in "
-            f"record ({meta.resourceVersion}). The object might have been modified"
+            f"the {what} in the precondition ({expected}) does not match the {what} in record ({found}). "
+            f"The object might have been {fate}"
         )
         raise conflict(resource.info.kind, meta.name, resource.group, detail)

@@ -14,7 +14,7 @@ from services.apiserver.registry.managed import manager_of
 from services.apiserver.registry.reading import Reader
 from services.apiserver.registry.registry import BaseSubresource, Target
 from services.apiserver.registry.resource import Resource
-from services.apiserver.registry.writing import Writer, check_identity, check_name
+from services.apiserver.registry.writing import Writer, check_identity, check_name, precondition_conflict
 from tillerman.api import codec, times
 from tillerman.api.meta import set_condition
 from tillerman.api.status import (
@@ -54,10 +54,12 @@ class Binding(BaseSubresource):
 
         async def bind(pod: Any) -> Any:
             if wanted.uid and wanted.uid != pod.metadata.uid:
-                detail = (
-                    f"Precondition failed: UID in precondition: {wanted.uid}, UID in object meta: {pod.metadata.uid}"
+                raise precondition_conflict(resource, target.namespace, target.name, wanted.uid, pod.metadata.uid)
+            version = pod.metadata.resourceVersion
+            if wanted.resourceVersion and wanted.resourceVersion != version:
+                raise precondition_conflict(
+                    resource, target.namespace, target.name, wanted.resourceVersion, version, "ResourceVersion"
                 )
-                raise conflict("pods/binding", target.name, detail=detail)
             if pod.metadata.HasField("deletionTimestamp"):
                 raise conflict(
                     "pods/binding",
@@ -154,9 +156,9 @@ class Scale(BaseSubresource):
             if body.metadata.resourceVersion and body.metadata.resourceVersion != obj.metadata.resourceVersion:
                 raise conflict(resource.name, target.name, resource.group)
             if body.metadata.uid and body.metadata.uid != obj.metadata.uid:
-                wanted_uid, uid = body.metadata.uid, obj.metadata.uid
-                detail = f"Precondition failed: UID in precondition: {wanted_uid}, UID in object meta: {uid}"
-                raise conflict(resource.name, target.name, resource.group, detail)
+                raise precondition_conflict(
+                    resource, target.namespace, target.name, body.metadata.uid, obj.metadata.uid
+                )
             if causes := validate_scale(resource, body):
                 raise invalid("Scale.autoscaling", target.name, causes)
             resource.set_replicas(obj, body.spec.replicas)

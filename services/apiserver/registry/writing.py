@@ -159,11 +159,11 @@ class Writer:
             raw = await resource.encoded(obj)
             if context.dry_run:
                 if await self._exists(resource, key):
-                    raise already_exists(resource.name, meta.name, resource.group)
+                    raise await self._taken(resource, key, meta.name)
                 return Written(_without_version(resource, key, raw), created=True)
             outcome = await self._put(resource, key, raw, expected=0, name=meta.name)
             if not outcome.succeeded:
-                raise already_exists(resource.name, meta.name, resource.group)
+                raise await self._taken(resource, key, meta.name)
         except BaseException as error:
             attributes.revoke()
             if undo is not None and not isinstance(error, UNCERTAIN):
@@ -175,6 +175,14 @@ class Writer:
     async def _exists(self, resource: Resource, key: str) -> bool:
         return key in resource.cache.entries or await self._reader.fresh(resource, key) is not None
 
+    async def _taken(self, resource: Resource, key: str, name: str) -> StatusError:
+        """Why an object cannot be created under a name that is in use."""
+        status = already_exists(resource.name, name, resource.group).status
+        entry = await self._reader.fresh(resource, key)
+        if entry is not None and entry.message().metadata.HasField("deletionTimestamp"):
+            status.message = f"object is being deleted: {status.message}"
+        return StatusError(status)
+
     # -- update ----------------------------------------------------------------------------------------------------
 
     async def update(
@@ -185,12 +193,12 @@ class Writer:
         creates = not subresource and not obj.metadata.resourceVersion and resource.allows_create_on_update(obj)
         if (uid or creates) and not await self._exists(resource, resource.key(namespace, name)):
             if uid:
-                raise uid_conflict(resource, namespace, name, uid, "")
+                raise precondition_conflict(resource, namespace, name, uid, "")
             return await self.create(resource, namespace, obj, context, name)
 
         async def replace(old: Any) -> Any:
             if obj.metadata.uid and obj.metadata.uid != old.metadata.uid:
-                raise uid_conflict(resource, namespace, name, obj.metadata.uid, old.metadata.uid)
+                raise precondition_conflict(resource, namespace, name, obj.metadata.uid, old.metadata.uid)
             new = resource.copy(obj)
             if not new.metadata.resourceVersion and resource.allows_unconditional_update(new):
                 new.metadata.resourceVersion = old.metadata.resourceVersion
@@ -366,11 +374,17 @@ def removes(resource: Resource, new: Any, old: Any) -> bool:
     return not meta.deletionGracePeriodSeconds
 
 
-def uid_conflict(resource: Resource, namespace: str, name: str, wanted: str, found: str) -> StatusError:
-    """An update that is meant for another object of the name than the one that is there (``found`` empty: none)."""
+def precondition_failed(what: str, wanted: str, found: str) -> str:
+    return f"Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"
+
+
+def precondition_conflict(
+    resource: Resource, namespace: str, name: str, wanted: str, found: str, what: str = "UID"
+) -> StatusError:
+    """A write that is meant for another object of the name than the one that is there (``found`` empty: none)."""
     detail = (
         f"StorageError: invalid object, Code: 4, Key: {resource.key(namespace, name)}, ResourceVersion: 0, "
-        f"AdditionalErrorMsg: Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}"
+        f"AdditionalErrorMsg: {precondition_failed(what, wanted, found)}"
     )
     return conflict(resource.name, name, resource.group, detail)
 

@@ -239,3 +239,46 @@ async def test_replace_edit_set_and_rollout(kubectl: Kubectl, name: str) -> None
     code, _, err = await kubectl.run("replace", "-f", "-", stdin=stored)
     assert code == 1
     assert "the object has been modified" in err
+
+
+async def test_component_statuses(kubectl: Kubectl) -> None:
+    listed = (await kubectl("get", "cs")).splitlines()
+    assert listed[0].split() == ["NAME", "STATUS", "MESSAGE", "ERROR"]
+    assert listed[1].split() == [
+        "scheduler",
+        "Unhealthy",
+        *["there", "is", "no", "Lease", "kube-system/kube-scheduler"],
+    ]
+    assert listed[3].split() == ["etcd-0", "Healthy", "ok"]
+    assert json.loads(await kubectl("get", "cs", "etcd-0", "-o", "json"))["conditions"] == [
+        {"type": "Healthy", "status": "True", "message": "ok"}
+    ]
+    _, _, warned = await kubectl.run("get", "cs", "etcd-0")
+    assert "v1 ComponentStatus is deprecated in v1.19+" in warned
+
+
+NOT_ALLOWED = (405, "the server does not allow this method on the requested resource")
+NOT_THERE = (404, "the server could not find the requested resource")
+NOT_WATCHED = (405, 'watch is not supported on resources of kind "componentstatuses"')
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "answer"),
+    [
+        ("GET", "/api/v1/componentstatuses?watch=true", NOT_WATCHED),
+        ("DELETE", "/api/v1/componentstatuses/etcd-0", NOT_ALLOWED),
+        ("GET", "/api/v1/componentstatuses/etcd-0/status", NOT_THERE),
+        ("POST", "/apis/apps/v1/namespaces/default/deployments/d/scale", NOT_ALLOWED),
+        ("GET", "/api/v1/namespaces/default/pods/p/eviction", NOT_ALLOWED),
+        ("DELETE", "/api/v1/namespaces/default/pods/p/status", NOT_ALLOWED),
+        ("PATCH", "/api/v1/namespaces/default/finalize", NOT_ALLOWED),
+        ("GET", "/api/v1/namespaces/default/pods/p/nothing", NOT_THERE),
+    ],
+)
+async def test_what_a_path_does_not_take(kubectl: Kubectl, method: str, path: str, answer: tuple[int, str]) -> None:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.request(method, kubectl.url + path, ssl=kubectl.tls()) as response,
+    ):
+        content = await response.json()
+    assert (response.status, content["message"]) == answer

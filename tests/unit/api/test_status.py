@@ -96,7 +96,7 @@ def test_a_status_too_large_for_a_header_loses_causes_not_itself() -> None:
     [
         (status.invalid_value("f", "x y", "bad"), 'Invalid value: "x y": bad'),
         (status.invalid_value("f", True, ""), "Invalid value: true"),
-        (status.invalid_value("f", None, "bad"), "Invalid value: null: bad"),
+        (status.invalid_value("f", None, "bad"), 'Invalid value: "null": bad'),
         (status.invalid_value("f", {"a": 1}, "bad"), 'Invalid value: {"a":1}: bad'),
         (status.not_supported("f", "x", ["B", "A"]), 'Unsupported value: "x": supported values: "B", "A"'),
         (status.duplicate("f", "x"), 'Duplicate value: "x"'),

@@ -8,7 +8,7 @@ import pytest
 
 from services.apiserver.auth.rbac import covers
 from services.apiserver.cache.hub import CacheHub
-from services.apiserver.registry.deletion import check_options, plan
+from services.apiserver.registry.deletion import check_options, check_preconditions, plan
 from services.apiserver.registry.reading import decode_continue, encode_continue
 from services.apiserver.registry.registry import Target
 from services.apiserver.registry.resource import Resource
@@ -147,3 +147,35 @@ def test_policy_rules(rule: Any, verb: str, target: Target, expected: bool) -> N
     verbs, groups, resources, names = rule
     message = rbac.PolicyRule(verbs=verbs, apiGroups=groups, resources=resources, resourceNames=names)
     assert bool(covers(message, verb, target)) is expected
+
+
+@pytest.mark.parametrize(
+    ("of", "wanted", "message"),
+    [
+        (
+            PODS,
+            {"uid": "u2"},
+            'Operation cannot be fulfilled on Pod "x": the UID in the precondition (u2) does not match the UID in '
+            "record (u1). The object might have been deleted and then recreated",
+        ),
+        (
+            resource("apps/v1", "deployments"),
+            {"uid": "u1", "resourceVersion": "6"},
+            'Operation cannot be fulfilled on Deployment.apps "x": the ResourceVersion in the precondition (6) does '
+            "not match the ResourceVersion in record (7). The object might have been modified",
+        ),
+        (
+            NAMESPACES,
+            {"uid": "u2"},
+            'Operation cannot be fulfilled on namespaces "x": Precondition failed: UID in precondition: u2, UID in '
+            "object meta: u1",
+        ),
+    ],
+)
+def test_preconditions(of: Resource, wanted: dict[str, str], message: str) -> None:
+    obj = of.new()
+    obj.metadata.name, obj.metadata.uid, obj.metadata.resourceVersion = "x", "u1", "7"
+    check_preconditions(of, obj, meta.DeleteOptions(preconditions=meta.Preconditions(uid="u1", resourceVersion="7")))
+    with pytest.raises(StatusError) as caught:
+        check_preconditions(of, obj, meta.DeleteOptions(preconditions=meta.Preconditions(**wanted)))
+    assert (caught.value.reason, caught.value.message) == ("Conflict", message)

@@ -57,6 +57,8 @@ class Channels:
         start = start_of(request, target)
         await self._registry.connect(target, exec_options(start, target.subresource), Context(user))
         channel, node = await self._kubelets.channel_of(target.namespace, target.name)
+        if target.subresource == "exec" and not start.command:
+            raise bad_request("you must specify at least one command for the container")
         answer, wire = await _upgraded(request, start)
         upstream = channel.stream_stream(f"/tillerman.v1.Kubelet/{METHODS[target.subresource]}")()
         pump: asyncio.Task[None] | None = None
@@ -140,14 +142,11 @@ async def _inward(wire: Wire, upstream: Any) -> None:
 def start_of(request: web.BaseRequest, target: Target) -> pods_pb2.ExecStart:
     """Raises BadRequest."""
     query = request.query
-    command = query.getall("command", [])
-    if target.subresource == "exec" and not command:
-        raise bad_request("you must specify at least one command for the container")
     return pods_pb2.ExecStart(
         namespace=target.namespace,
         pod=target.name,
         container=query.get("container", ""),
-        command=command,
+        command=query.getall("command", []),
         stdin=flag(query, "stdin"),
         stdout=flag(query, "stdout"),
         stderr=flag(query, "stderr"),

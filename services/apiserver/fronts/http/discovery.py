@@ -9,17 +9,12 @@ from typing import Any
 import orjson
 
 from services.apiserver.fronts.http.content import Answer, clauses
-from services.apiserver.fronts.kinds import SUBRESOURCE_KINDS
+from services.apiserver.fronts.kinds import STREAMS, SUBRESOURCE_KINDS, subresource_verbs
 from services.apiserver.registry.registry import Registry
 from tillerman.api.scheme import ResourceInfo
 from tillerman.api.status import no_such_path
 
 AGGREGATED = "apidiscovery.k8s.io"
-STREAMS = {
-    "exec": "PodExecOptions",
-    "attach": "PodAttachOptions",
-    "portforward": "PodPortForwardOptions",
-}
 # Groups are listed with kubectl's usual ones first, so that short names are found there.
 FIRST = ("", "apps", "batch", "autoscaling", "networking.k8s.io", "policy", "rbac.authorization.k8s.io")
 
@@ -136,20 +131,10 @@ class Discovery:
 
 def subresources(info: ResourceInfo) -> Iterable[Listed]:
     for name in info.subresources:
-        full = f"{info.resource}/{name}"
-        kind, api_version = info.kind, ""
-        verbs: tuple[str, ...] = ("get", "patch", "update")
         if name == "proxy":
             continue
-        if name in STREAMS:
-            kind, verbs = STREAMS[name], ("create", "get")
-        elif name == "log":
-            verbs = ("get",)
-        elif name == "finalize":
-            verbs = ("update",)
-        elif name in SUBRESOURCE_KINDS:
-            api_version, kind = SUBRESOURCE_KINDS[name]
-            verbs = verbs if name == "scale" else ("create",)
+        api_version, kind = SUBRESOURCE_KINDS.get(name, ("", STREAMS.get(name, info.kind)))
+        full, verbs = f"{info.resource}/{name}", subresource_verbs(name)
         yield Listed(full, "", info.namespaced, kind, verbs, group_version=api_version)
 
 

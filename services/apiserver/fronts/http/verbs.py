@@ -14,7 +14,7 @@ from services.apiserver.fronts.http import content, tables
 from services.apiserver.fronts.http.content import Accept, Answer, accepted, media_type_of
 from services.apiserver.fronts.http.paths import flag, number
 from services.apiserver.fronts.instrument import Instrument
-from services.apiserver.fronts.kinds import expected_kind
+from services.apiserver.fronts.kinds import expected_kind, subresource_verbs
 from services.apiserver.registry.context import Context, User
 from services.apiserver.registry.reading import ListOptions, ListPage, WatchOptions
 from services.apiserver.registry.registry import Registry, Target
@@ -27,6 +27,7 @@ from tillerman.api.status import (
     invalid,
     invalid_value,
     make,
+    method_not_supported,
     no_such_path,
     not_supported,
     required,
@@ -48,6 +49,7 @@ _VERBS = {
     ("DELETE", True): "deletecollection",
     ("DELETE", False): "delete",
 }
+_METHODS = {"get": "GET", "create": "POST", "update": "PUT", "patch": "PATCH", "delete": "DELETE"}
 EVENT_NAMES = {ADDED: "ADDED", MODIFIED: "MODIFIED", DELETED: "DELETED", BOOKMARK: "BOOKMARK"}
 
 
@@ -106,11 +108,16 @@ class Verbs:
         if bool(target.namespace) != info.namespaced and (target.namespace or target.name):
             raise no_such_path()
         if target.subresource:
-            allowed: tuple[str, ...] = ("GET", "POST", "PUT", "PATCH", "DELETE")
+            # One that does not exist is answered as such.
+            served = target.subresource in info.subresources
+            verbs = subresource_verbs(target.subresource) if served else _METHODS
+            allowed = tuple(_METHODS[verb] for verb in verbs)
         elif target.name:
             allowed = ("GET", "PUT", "PATCH", "DELETE")
         else:
             allowed = ("GET", "POST", "DELETE") if target.namespace or not info.namespaced else ("GET",)
+        if request.watch and "list" in info.verbs and "watch" not in info.verbs:
+            raise method_not_supported(target.resource, "watch", target.group)
         verb = "watch" if request.watch else _VERBS.get((method, not target.name), "")
         if method not in allowed or (not target.subresource and verb not in info.verbs):
             raise make(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
