@@ -56,8 +56,16 @@ class Etcd:
     def address(self) -> str:
         return f"127.0.0.1:{self.client_port}"
 
+    @property
+    def peer(self) -> str:
+        return f"http://127.0.0.1:{self._peer_port}"
+
+    def join(self, name: str, cluster: dict[str, Etcd]) -> None:
+        """Before the first start: it will be a member of a cluster under this name."""
+        members = ",".join(f"{other}={member.peer}" for other, member in cluster.items())
+        self._flags = (*self._flags, f"--name={name}", f"--initial-cluster={members}")
+
     def start(self) -> None:
-        peer = f"http://127.0.0.1:{self._peer_port}"
         client = f"http://{self.address}"
         binary = Path(sys.executable).with_name("etcd")
         argv = [
@@ -66,9 +74,9 @@ class Etcd:
             f"--data-dir={self.folder}",
             f"--listen-client-urls={client}",
             f"--advertise-client-urls={client}",
-            f"--listen-peer-urls={peer}",
-            f"--initial-advertise-peer-urls={peer}",
-            f"--initial-cluster=test={peer}",
+            f"--listen-peer-urls={self.peer}",
+            f"--initial-advertise-peer-urls={self.peer}",
+            f"--initial-cluster=test={self.peer}",
             "--unsafe-no-fsync",
             "--log-level=error",
             *self._flags,

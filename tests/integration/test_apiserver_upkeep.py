@@ -7,12 +7,15 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sized
 from pathlib import Path
+from typing import Any
 
 import pytest
 from real_apiserver import Etcd, RunningApiserver, serving
 
 from services.apiserver.options import ApiserverOptions
 from services.apiserver.storage import maintenance
+from services.apiserver.storage.etcd import EtcdClient
+from services.apiserver.storage.store import Store, opened
 from tillerman.api.status import StatusError
 from tillerman.pb.etcd import rpc_pb2
 from tillerman.pb.k8s import core_v1_pb2 as core
@@ -140,3 +143,96 @@ async def test_events_expire_with_a_shared_lease(etcd: Etcd) -> None:
         event.metadata.name = "afterwards"
         await events.create(event)
         assert (await events.get("afterwards", "default")).metadata.name == "afterwards"
+
+
+class Observed(EtcdClient):
+    """Notes which members are defragmented, and how many at a time at most."""
+
+    def __init__(self, endpoints: list[str]) -> None:
+        super().__init__(endpoints)
+        self.defragmented: list[str] = []
+        self.at_once = 0
+        self._running = 0
+
+    async def call_member(self, address: str, operation: str, request: Any, *, timeout: float = 30.0) -> Any:
+        if operation != "defragment":
+            return await super().call_member(address, operation, request, timeout=timeout)
+        self.defragmented.append(address)
+        self._running += 1
+        self.at_once = max(self.at_once, self._running)
+        try:
+            return await super().call_member(address, operation, request, timeout=timeout)
+        finally:
+            self._running -= 1
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Iterator[list[Etcd]]:
+    members = {name: Etcd(tmp_path / name) for name in ("a", "b", "c")}
+    try:
+        for name, member in members.items():
+            member.join(name, members)
+        for member in members.values():
+            member.start()
+        yield list(members.values())
+    finally:
+        for member in members.values():
+            member.kill()
+
+
+async def overwrite(store: Store, key: str, value: bytes) -> int:
+    """The revision after it."""
+    pair = await store.get(key)
+    outcome = await store.put(key, value, expected=0 if pair is None else pair.mod_revision)
+    assert outcome.succeeded
+    return outcome.revision
+
+
+async def fill_and_free(store: Store) -> None:
+    """Some megabytes in every member's file, hardly any of them in use."""
+    for number in range(40):
+        revision = await overwrite(store, "/large", bytes([number]) * 200_000)
+    client = store.client
+    await client.compact(revision)
+
+    async def used() -> list[str]:
+        # A member's figures follow only with further commits: without writes they stay as they were for ever.
+        await overwrite(store, "/small", b"x")
+        await asyncio.sleep(0.1)
+        found = [(a, await client.call_member(a, "status", rpc_pb2.StatusRequest())) for a in client.addresses]
+        return [address for address, status in found if status.dbSizeInUse * 2 >= status.dbSize]
+
+    await until(used)
+
+
+async def sizes(client: EtcdClient) -> list[int]:
+    return [(await client.call_member(a, "status", rpc_pb2.StatusRequest())).dbSize for a in client.addresses]
+
+
+async def test_members_are_defragmented_one_at_a_time_when_it_pays(three: list[Etcd]) -> None:
+    client = Observed([member.address for member in three])
+    async with asyncio.timeout(60), opened(client) as store:
+        await fill_and_free(store)
+        before = await sizes(client)
+        await maintenance.look_after(client, defragment_above=max(before) + 1)
+        assert client.defragmented == []
+        await maintenance.look_after(client, defragment_above=1 << 20)
+        assert (client.defragmented, client.at_once) == (client.addresses, 1)
+        after = await sizes(client)
+        assert all(now < 1 << 20 < then for now, then in zip(after, before, strict=True))
+        # What is in use is worth nothing to defragment again.
+        await maintenance.look_after(client, defragment_above=0)
+        assert len(client.defragmented) == 3
+        assert (await store.get("/large")).value == bytes([39]) * 200_000  # type: ignore[union-attr]
+
+        # With a member missing the others are left alone, or there might be no quorum for a moment.
+        await fill_and_free(store)
+        three[0].kill()
+        await maintenance.look_after(client, defragment_above=1 << 20)
+        assert len(client.defragmented) == 3
+        three[0].start()
+        while len(client.defragmented) == 3:
+            # It may not be back in the cluster at once.
+            await maintenance.look_after(client, defragment_above=1 << 20)
+            await asyncio.sleep(0.1)
+        assert (client.defragmented[3:], client.at_once) == (client.addresses, 1)

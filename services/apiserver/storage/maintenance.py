@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import structlog
 
@@ -22,7 +23,7 @@ RECOVERY_SECONDS = 5.0
 log = structlog.get_logger("apiserver.maintenance")
 
 
-async def look_after_forever(store: Store, interval: float) -> None:
+async def look_after_forever(store: Store, interval: float, *, defragment_above: int = DEFRAGMENT_BYTES) -> None:
     """Every ``interval`` seconds (0: never) compacts to the revision of ``interval`` seconds ago, as kube-apiserver
     does; makes room at once when a write found none.
 
@@ -38,7 +39,7 @@ async def look_after_forever(store: Store, interval: float) -> None:
         try:
             if not store.out_of_space.is_set():
                 version, revision = await _compact(store, version, revision)
-            await look_after(store.client)
+            await look_after(store.client, defragment_above=defragment_above)
         except StorageError as error:
             log.warning("looking after etcd failed; trying again later", error=str(error))
         if store.out_of_space.is_set():
@@ -69,19 +70,32 @@ async def _compact(store: Store, version: int, revision: int) -> tuple[int, int]
     return version + 1, now
 
 
-async def look_after(client: EtcdClient) -> None:
-    """One member after another: defragments where it pays, reports and clears a NOSPACE alarm that no longer holds."""
-    for address in client.addresses:
-        status = await client.call_member(address, "status", rpc_pb2.StatusRequest())
-        if status.dbSize > DEFRAGMENT_BYTES and status.dbSizeInUse * 2 < status.dbSize:
-            log.info("defragmenting etcd", member=address, bytes=status.dbSize, used=status.dbSizeInUse)
-            await client.call_member(address, "defragment", rpc_pb2.DefragmentRequest(), timeout=120.0)
+async def look_after(client: EtcdClient, *, defragment_above: int = DEFRAGMENT_BYTES) -> None:
+    """Defragments one member after another where it pays; reports alarms, and makes room and clears one of NOSPACE.
+
+    A member that is being defragmented answers nobody: while another one is missing, that could cost the quorum.
+    """
+    statuses = [(address, await _status(client, address)) for address in client.addresses]
+    if all(status is not None for _, status in statuses):
+        for address, status in statuses:
+            if status.dbSize > defragment_above and status.dbSizeInUse * 2 < status.dbSize:
+                log.info("defragmenting etcd", member=address, bytes=status.dbSize, used=status.dbSizeInUse)
+                await client.call_member(address, "defragment", rpc_pb2.DefragmentRequest(), timeout=120.0)
     alarms = (await client.call("alarm", rpc_pb2.AlarmRequest(action=rpc_pb2.AlarmRequest.GET))).response.alarms
     for alarm in alarms:
         if alarm.alarm == rpc_pb2.NOSPACE:
             await _recover_space(client, alarm.memberID)
         else:
             log.error("etcd raised an alarm", alarm=alarm.alarm, member=alarm.memberID)
+
+
+async def _status(client: EtcdClient, address: str) -> Any:
+    """A member's StatusResponse; None when it does not answer."""
+    try:
+        return await client.call_member(address, "status", rpc_pb2.StatusRequest(), timeout=5.0)
+    except StorageError as error:
+        log.warning("a member of etcd does not answer; nothing is defragmented", member=address, error=str(error))
+        return None
 
 
 async def _recover_space(client: EtcdClient, member: int) -> None:
@@ -92,7 +106,10 @@ async def _recover_space(client: EtcdClient, member: int) -> None:
     except Compacted:
         pass
     for address in client.addresses:
-        await client.call_member(address, "defragment", rpc_pb2.DefragmentRequest(), timeout=120.0)
+        try:
+            await client.call_member(address, "defragment", rpc_pb2.DefragmentRequest(), timeout=120.0)
+        except StorageError as error:
+            log.warning("a member of etcd could not be defragmented", member=address, error=str(error))
     disarm = rpc_pb2.AlarmRequest(action=rpc_pb2.AlarmRequest.DEACTIVATE, memberID=member, alarm=rpc_pb2.NOSPACE)
     await client.call("alarm", disarm)
 
