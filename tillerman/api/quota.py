@@ -19,6 +19,7 @@ PODS, SERVICES, CLAIMS = ("", "pods"), ("", "services"), ("", "persistentvolumec
 COMPUTE = ("cpu", "memory", "ephemeral-storage")
 # Counted under their bare names too.
 ALIASES = frozenset({"configmaps", "resourcequotas", "replicationcontrollers", "secrets"})
+ATTRIBUTES_SCOPE = "VolumeAttributesClass"
 CLASS_SUFFIX = ".storageclass.storage.k8s.io/"
 BETA_CLASS = "volume.beta.kubernetes.io/storage-class"
 # A pod must say how much of these it wants where a quota limits them.
@@ -101,12 +102,17 @@ def applies(spec: Any, names: Iterable[str], group: str, resource: str, obj: Any
 
 
 def in_scopes(spec: Any, group: str, resource: str, obj: Any) -> bool:
-    """Scopes are about pods: no other object is in any."""
+    """Scopes are about pods, but for the one that is about claims: no other object is in any."""
     scopes = [(scope, "Exists", ()) for scope in spec.scopes]
     if spec.HasField("scopeSelector"):
         scopes += [(r.scopeName, r.operator, tuple(r.values)) for r in spec.scopeSelector.matchExpressions]
     if not scopes:
         return True
+    if (group, resource) == CLAIMS:
+        name = obj.spec.volumeAttributesClassName
+        return all(
+            scope == ATTRIBUTES_SCOPE and _has_class(name, operator, values) for scope, operator, values in scopes
+        )
     return (group, resource) == PODS and all(_in_scope(obj, *scope) for scope in scopes)
 
 

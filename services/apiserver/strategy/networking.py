@@ -16,7 +16,7 @@ from services.apiserver.strategy.causes import (
     required,
 )
 from services.apiserver.strategy.kind import Kind
-from services.apiserver.strategy.names import dns1035_label, dns_subdomain, path_segment
+from services.apiserver.strategy.names import dns1035_label, dns_label, dns_subdomain, path_segment
 from services.apiserver.strategy.ports import (
     PROTOCOLS,
     parse_cidr,
@@ -175,6 +175,9 @@ def _validate_class(ingress_class: Any) -> list[Cause]:
         elif scope == "Namespace" and not spec.parameters.namespace:
             detail = "`parameters.scope` is set to 'Namespace'"
             causes.append(required("spec.parameters.namespace", detail))
+        elif scope == "Namespace":
+            namespace = spec.parameters.namespace
+            causes += invalid_all("spec.parameters.namespace", namespace, dns_label(namespace))
         elif scope == "Cluster" and spec.parameters.HasField("namespace"):
             detail = "`parameters.scope` is set to 'Cluster'"
             causes.append(forbidden("spec.parameters.namespace", detail))

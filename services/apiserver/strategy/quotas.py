@@ -26,7 +26,18 @@ from tillerman.api.quantity import parse_quantity
 from tillerman.pb.k8s import core_v1_pb2 as core
 
 _LIMIT_TYPES = ("Pod", "Container", "PersistentVolumeClaim")
-_SCOPES = ("Terminating", "NotTerminating", "BestEffort", "NotBestEffort", "PriorityClass", "CrossNamespacePodAffinity")
+_POD_SCOPES = (
+    "Terminating",
+    "NotTerminating",
+    "BestEffort",
+    "NotBestEffort",
+    "PriorityClass",
+    "CrossNamespacePodAffinity",
+)
+_SCOPES = (*_POD_SCOPES, "VolumeAttributesClass")
+# These say all that there is to say by being named.
+_WITHOUT_VALUES = ("BestEffort", "NotBestEffort", "Terminating", "NotTerminating", "CrossNamespacePodAffinity")
+_CLAIM_RESOURCES = {"persistentvolumeclaims", "requests.storage"}
 _POD_RESOURCES = {"pods", "cpu", "memory", "ephemeral-storage"} | {
     f"{side}.{name}" for side in ("requests", "limits") for name in ("cpu", "memory", "ephemeral-storage")
 }
@@ -128,10 +139,12 @@ def _scopes(spec: Any) -> list[Cause]:
 
 
 def _scope_fits(path: str, scope: str, shown: Any, hard: Any) -> list[Cause]:
-    """Scopes select pods, so they limit only what pods use; best effort ones use nothing but their number."""
+    """Scopes select pods, so they limit only what pods use (best effort ones: nothing but their number), or claims."""
     if scope == "BestEffort":
         allowed = {"pods"}
-    elif scope in ("Terminating", "NotTerminating", "NotBestEffort", "PriorityClass", "CrossNamespacePodAffinity"):
+    elif scope == "VolumeAttributesClass":
+        allowed = _CLAIM_RESOURCES
+    elif scope in _POD_SCOPES:
         allowed = _POD_RESOURCES
     else:
         return []
@@ -153,7 +166,7 @@ def _scope_selector(path: str, spec: Any) -> list[Cause]:
         if requirement.scopeName not in _SCOPES:
             causes.append(invalid(f"{where}.scopeName", requirement.scopeName, "unsupported scope"))
         causes += _scope_fits(where, requirement.scopeName, names, spec.hard)
-        only_exists = requirement.scopeName in ("BestEffort", "NotBestEffort", "Terminating", "NotTerminating")
+        only_exists = requirement.scopeName in _WITHOUT_VALUES
         if only_exists and requirement.operator != "Exists":
             detail = f"must be 'Exist' when scope is any of {', '.join(sorted(_CONFLICTS[0] + _CONFLICTS[1]))}"
             causes.append(invalid(f"{where}.operator", requirement.operator, detail))

@@ -23,6 +23,7 @@ from services.apiserver.strategy.volume_sources import csi_driver_name
 from tillerman.pb.k8s import storage_v1_pb2 as storage
 
 _PARAMETERS_LIMIT, _PARAMETER_COUNT = 256 * 1024, 512
+_ERROR_LIMIT = 1024
 _SHORTEST_PERIOD = 10
 _BINDING_MODES = ("Immediate", "WaitForFirstConsumer")
 _LIFECYCLES = ("Persistent", "Ephemeral")
@@ -183,6 +184,18 @@ def _validate_attachment(attachment: Any) -> list[Cause]:
     return causes
 
 
+def _attachment_status(new: Any, old: Any) -> list[Cause]:
+    causes: list[Cause] = []
+    size = sum(len(k.encode()) + len(v.encode()) for k, v in new.status.attachmentMetadata.items())
+    if size > _PARAMETERS_LIMIT:
+        causes.append(too_long("status.attachmentMetadata", _PARAMETERS_LIMIT))
+    return causes + [
+        too_long(f"status.{field}.message", _ERROR_LIMIT)
+        for field in ("attachError", "detachError")
+        if len(getattr(new.status, field).message) > _ERROR_LIMIT
+    ]
+
+
 def _update_attachment(new: Any, old: Any) -> list[Cause]:
     return immutable("spec", new.spec, old.spec)
 
@@ -201,5 +214,6 @@ KINDS = {
         unconditional_update=False,
         validate=_validate_attachment,
         validate_update=_update_attachment,
+        validate_status=_attachment_status,
     ),
 }

@@ -156,6 +156,13 @@ def test_scopes(spec: Any, obj: Any, fits: bool) -> None:
     assert quota.in_scopes(spec, "", "configmaps", core.ConfigMap()) is False
 
 
+def test_the_scope_of_claims() -> None:
+    spec = selecting("In", "fast", scope="VolumeAttributesClass")
+    claims = [of("PersistentVolumeClaim", spec={"volumeAttributesClassName": name}) for name in ("fast", "slow")]
+    assert [quota.in_scopes(spec, *quota.CLAIMS, claim) for claim in claims] == [True, False]
+    assert not quota.in_scopes(spec, *quota.PODS, pod())
+
+
 def test_what_a_pod_leaves_unsaid() -> None:
     obj = pod(container(requests={"cpu": "1"}), container(requests={"cpu": "1"}, limits={"memory": "1Gi"}))
     assert quota.unspecified(obj, ["requests.cpu", "limits.memory", "pods"]) == ["limits.memory"]

@@ -682,3 +682,38 @@ def test_a_daemon_set_always_shows_its_templates_generation() -> None:
     assert made.metadata.annotations[name] == "0"
     strategy.prepare_for_create(made)
     assert made.metadata.annotations[name] == "1"
+
+
+def quota(scope: str, operator: str, **hard: str) -> dict[str, Any]:
+    requirement = {"scopeName": scope, "operator": operator, **({"values": ["v"]} if operator == "In" else {})}
+    spec = {"hard": hard, "scopeSelector": {"matchExpressions": [requirement]}}
+    return {"apiVersion": "v1", "kind": "ResourceQuota", "spec": spec}
+
+
+SELECTED = "spec.scopeSelector.matchExpressions"
+
+
+@pytest.mark.parametrize(
+    ("content", "causes"),
+    [
+        (quota("CrossNamespacePodAffinity", "Exists", pods="1"), set()),
+        (quota("CrossNamespacePodAffinity", "In", pods="1"), {(f"{SELECTED}.operator", INVALID)}),
+        (quota("VolumeAttributesClass", "In", persistentvolumeclaims="1"), set()),
+        (quota("VolumeAttributesClass", "In", pods="1"), {(SELECTED, INVALID)}),
+    ],
+)
+def test_scopes_of_quotas(content: dict[str, Any], causes: set[tuple[str, str]]) -> None:
+    assert causes_of(content) == causes
+
+
+def test_an_ingress_class_names_a_namespace_as_namespaces_are_named() -> None:
+    parameters = {"kind": "K", "name": "n", "scope": "Namespace", "namespace": "Bad_"}
+    spec = {"controller": "a.b/c", "parameters": parameters}
+    ingress_class = {"apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "spec": spec}
+    assert causes_of(ingress_class, namespaced=False) == {("spec.parameters.namespace", INVALID)}
+
+
+def test_errors_of_attachments_are_short() -> None:
+    attachment = {"apiVersion": "storage.k8s.io/v1", "kind": "VolumeAttachment"}
+    error = {"status": {"attached": False, "attachError": {"message": "m" * 1025}}}
+    assert through(attachment, "status", {}, error) == {("status.attachError.message", "FieldValueTooLong")}
