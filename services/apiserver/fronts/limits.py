@@ -23,8 +23,9 @@ from tillerman.api.status import too_many_requests
 RETRY_AFTER_SECONDS = 1
 # Seconds for which a user counts as present after a request.
 PRESENT_SECONDS = 1.0
-# Enough for transactions of many writes, few enough to be served in a blink.
-SHARE_OF_READS, SHARE_OF_WRITES = 16, 32
+# Few enough to be served in a blink. Writes end together, as one transaction: when many more end at once than gRPC
+# takes in a turn of the loop, new calls pile up before the limits, where everybody waits behind everybody.
+SHARE_OF_READS, SHARE_OF_WRITES = 16, 8
 
 
 class _Turns:
