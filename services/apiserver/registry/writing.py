@@ -7,6 +7,7 @@ StatusError or StorageError.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -178,7 +179,10 @@ class Writer:
     async def _taken(self, resource: Resource, key: str, name: str) -> StatusError:
         """Why an object cannot be created under a name that is in use."""
         status = already_exists(resource.name, name, resource.group).status
-        entry = await self._reader.fresh(resource, key)
+        entry = None
+        # What cannot be decoded takes its name all the same.
+        with contextlib.suppress(StatusError):
+            entry = await self._reader.fresh(resource, key)
         if entry is not None and entry.message().metadata.HasField("deletionTimestamp"):
             status.message = f"object is being deleted: {status.message}"
         return StatusError(status)
