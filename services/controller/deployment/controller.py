@@ -270,10 +270,11 @@ class DeploymentController(Controller):
             deployment.metadata.name, deployment.metadata.namespace, patch, subresource="status"
         )
         self._written.wrote(stored)
-        # The status that is written next carries the annotations along, so they must be those of now.
-        deployment.metadata.annotations.clear()
-        deployment.metadata.annotations.update(stored.metadata.annotations)
-        deployment.metadata.resourceVersion = stored.metadata.resourceVersion
+        # The status that is written next carries the metadata along, so all of it must be that of now, or it would undo
+        # what others have written since; what is observed is still the generation that this round has seen.
+        generation = deployment.metadata.generation
+        deployment.metadata.CopyFrom(stored.metadata)
+        deployment.metadata.generation = generation
 
     async def _carry_out(
         self, deployment: apps.Deployment, sets: ReplicaSets, resizes: Sequence[plan.Resize]
