@@ -266,3 +266,19 @@ async def test_a_binding_is_for_one_version_of_one_pod(client: Client) -> None:
             await client.resource(core.Pod).subresource_create(name, "default", "binding", binding)
         expected = f'Operation cannot be fulfilled on pods "{name}": StorageError: invalid object, Code: 4, Key: '
         assert caught.value.reason == "Conflict" and caught.value.message.startswith(expected)
+
+
+async def test_a_status_written_with_an_older_spec_takes_no_fields_from_their_owners(client: Client) -> None:
+    pods = client.resource(core.Pod)
+    old = await pods.create(pod(unique("pod")))
+    name = old.metadata.name
+    applied = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {"activeDeadlineSeconds": 60}}
+    new = await pods.patch(name, "default", applied, type="apply", field_manager="m2")
+    old.metadata.resourceVersion = new.metadata.resourceVersion
+    del old.metadata.managedFields[:]
+    old.metadata.managedFields.extend(new.metadata.managedFields)
+    old.status.phase = "Running"
+    written = await pods.update_status(old)
+    assert written.spec.activeDeadlineSeconds == 60 and written.status.phase == "Running"
+    owned = {entry.manager: entry.fieldsV1.Raw for entry in written.metadata.managedFields}
+    assert b"f:activeDeadlineSeconds" in owned["m2"]

@@ -287,6 +287,9 @@ class Writer:
         if meta.resourceVersion and meta.resourceVersion != old.metadata.resourceVersion:
             raise conflict(resource.name, name, resource.group)
         resource.default(new)
+        if subresource == "status":
+            # What the write has no say in is nobody's loss either, however old the rest of the object is.
+            resource.prepare_for_update(new, old, subresource)
         if track:
             managed.track(resource, new, old, context)
         attributes.obj = new
