@@ -6,13 +6,13 @@ import uuid
 from pathlib import Path
 
 import pytest
+from real_apiserver import Etcd, RunningApiserver, serving
 
 from services.apiserver.auth.tokens import BearerTokens
 from services.apiserver.options import ApiserverOptions
 from services.apiserver.registry.context import Context, User
 from services.apiserver.registry.registry import Target, named
 from services.apiserver.server import token_keys
-from tests.integration.conftest import Etcd, RunningApiserver, serving
 from tillerman.api.status import StatusError
 from tillerman.pb.k8s import authentication_v1_pb2 as authentication
 from tillerman.pb.k8s import core_v1_pb2 as core
