@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import sys
 from typing import Any
 
 import grpc
@@ -33,3 +35,16 @@ async def test_every_connection_is_served_and_nobody_else_gets_the_port() -> Non
     again = Acceptors(3)
     assert again.listen("127.0.0.1", port, None) == port
     await again.stop(0)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the claim is a name of Linux's abstract namespace")
+async def test_a_port_that_both_found_free_goes_to_one() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    late = Acceptors(2)
+    # The other has bound and claimed it since we looked.
+    with socket.socket(socket.AF_UNIX) as claim:
+        claim.bind(f"\0tillerman/acceptors/127.0.0.1:{port}")
+        with pytest.raises(OSError, match="in use"):
+            late.listen("127.0.0.1", port, None)
+    await late.stop(0)

@@ -10,6 +10,7 @@ times instead of 2.2 to 2.4.
 import asyncio
 import errno
 import socket
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -34,6 +35,7 @@ class Acceptors:
     def __init__(self, count: int = 1) -> None:
         options = (*SERVER_OPTIONS, ("grpc.so_reuseport", int(count > 1)))
         self._servers = [grpc.aio.server(options=options) for _ in range(count)]
+        self._claims: list[socket.socket] = []
 
     def add_generic_rpc_handlers(self, handlers: tuple[Any, ...]) -> None:
         for server in self._servers:
@@ -58,6 +60,8 @@ class Acceptors:
             bound = server.add_insecure_port(at) if credentials is None else server.add_secure_port(at, credentials())
             if not bound:
                 raise RuntimeError("gRPC could not bind it")
+            if len(self._servers) > 1 and server is self._servers[0]:
+                self._claims += _claim(host.strip("[]"), bound)
             port = bound
         return port
 
@@ -68,6 +72,25 @@ class Acceptors:
     async def stop(self, grace: float | None) -> None:
         """Lets calls in progress finish for ``grace`` seconds, all servers at the same time."""
         await asyncio.gather(*(server.stop(grace) for server in self._servers))
+        while self._claims:
+            self._claims.pop().close()
+
+
+def _claim(host: str, port: int) -> list[socket.socket]:
+    """Held while the port is served: two processes that found it free at the same moment must not share it.
+
+    A name of Linux's abstract namespace, which goes with the process; none elsewhere. Raises OSError when another has
+    it.
+    """
+    if not sys.platform.startswith("linux"):
+        return []
+    claim = socket.socket(socket.AF_UNIX)
+    try:
+        claim.bind(f"\0tillerman/acceptors/{host}:{port}")
+    except OSError:
+        claim.close()
+        raise
+    return [claim]
 
 
 def _must_be_free(host: str, port: int) -> None:
