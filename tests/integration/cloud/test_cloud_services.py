@@ -98,6 +98,12 @@ async def test_load_balancers_come_and_go(client: Client) -> None:
             return False
 
         assert await eventually(gone)
+
+        # The last one is told once the Service is gone.
+        async def told_all() -> bool:
+            return len(await events_of(client, "one")) == 4
+
+        assert await eventually(told_all)
     assert sorted(await events_of(client, "one")) == [
         ("DeletedLoadBalancer", 1),
         ("DeletingLoadBalancer", 1),
