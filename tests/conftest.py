@@ -1,4 +1,7 @@
-"""What holds for all tests: where the machine is made ready (``TILLERMAN_REQUIRE_DOCKER=1``), a skip is a failure."""
+"""What holds for all tests: where the machine is made ready (``TILLERMAN_REQUIRE_DOCKER=1``), a skip is a failure.
+
+Properties are not timed, since machines are shared, and look at the same examples at every run in CI.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,12 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "tests", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=bool(os.environ.get("CI"))
+)
+settings.load_profile("tests")
 
 REQUIRED = os.environ.get("TILLERMAN_REQUIRE_DOCKER") == "1"
 
