@@ -1,6 +1,7 @@
 """kr8s, the asynchronous Python client: objects, watches, logs, exec and port-forward."""
 
 import asyncio
+import contextlib
 from typing import Any
 
 import httpx
@@ -55,14 +56,16 @@ async def _objects(api: Any, k: Kubectl) -> None:
 async def _watches(api: Any, k: Kubectl) -> None:
     await (await ConfigMap(_map(k, "watched", a="1"), api=api)).create()
     seen = []
-    async for kind, item in api.watch("configmaps", namespace=k.namespace, field_selector="metadata.name=watched"):
-        seen.append((kind, dict(item.data)))
-        if kind == "ADDED":
-            await item.patch({"data": {"a": "2"}})
-        elif kind == "MODIFIED":
-            await item.delete()
-        else:
-            break
+    watch = api.watch("configmaps", namespace=k.namespace, field_selector="metadata.name=watched")
+    async with contextlib.aclosing(watch) as changes:
+        async for kind, item in changes:
+            seen.append((kind, dict(item.data)))
+            if kind == "ADDED":
+                await item.patch({"data": {"a": "2"}})
+            elif kind == "MODIFIED":
+                await item.delete()
+            else:
+                break
     assert seen == [("ADDED", {"a": "1"}), ("MODIFIED", {"a": "2"}), ("DELETED", {"a": "2"})]
 
 
