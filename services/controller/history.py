@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from services.controller.children import CONTROLLER_INDEX
+from services.controller.children import CONTROLLER_INDEX, index_by_owner
 from services.controller.naming import template_hash
 from services.controller.outcomes import unless_gone
 from tillerman.api.codec import to_dict
@@ -34,6 +34,7 @@ class RevisionHistory:
     """Keeps the revisions of one kind of owner; reads through the informer, writes through the client."""
 
     def __init__(self, client: Client, revisions: Informer[apps.ControllerRevision]) -> None:
+        index_by_owner(revisions)
         self._client = client
         self._revisions = revisions
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, ClassVar
 
 from services.controller.framework import Controller, ControllerContext, in_namespace, index_by_namespace
@@ -42,9 +43,9 @@ class _Protection(Controller):
         if leaving == (self.finalizer in obj.metadata.finalizers):
             self.enqueue(obj)
 
+    @abstractmethod
     async def in_use(self, obj: Any) -> bool:
         """As the API server knows it now, where the answer would be no."""
-        raise NotImplementedError
 
     async def reconcile(self, key: str) -> float | None:
         obj = self._objects.get(key)

@@ -11,6 +11,7 @@ READ = ["get", "list", "watch"]
 WRITE = ["create", "delete", "deletecollection", "patch", "update"]
 ALL = ["*"]
 LABELS = {"kubernetes.io/bootstrapping": "rbac-defaults"}
+AGGREGATE_TO = f"{GROUP}/aggregate-to-"
 
 # (verbs, api groups, resources)
 Rule = tuple[list[str], list[str], list[str]]
@@ -43,16 +44,28 @@ _EDIT: list[Rule] = [
     (WRITE, ["policy"], ["poddisruptionbudgets"]),
     (WRITE, ["networking.k8s.io"], ["ingresses", "networkpolicies"]),
     (WRITE + READ, ["coordination.k8s.io"], ["leases"]),
-    *_VIEW,
 ]
+_ADMIN: list[Rule] = [
+    (["create"], ["authorization.k8s.io"], ["localsubjectaccessreviews"]),
+    (WRITE + READ, [GROUP], ["rolebindings", "roles"]),
+]
+# Roles that are the sum of all roles with their label: an extension adds what its kinds need. The controller
+# clusterrole-aggregation keeps the sum, in the order of the names, as it stands here.
+AGGREGATED = {"admin": AGGREGATE_TO + "admin", "edit": AGGREGATE_TO + "edit", "view": AGGREGATE_TO + "view"}
+_PARTS = {
+    "system:aggregate-to-admin": AGGREGATED["admin"],
+    "edit": AGGREGATED["admin"],
+    "system:aggregate-to-edit": AGGREGATED["edit"],
+    "view": AGGREGATED["edit"],
+    "system:aggregate-to-view": AGGREGATED["view"],
+}
 ROLES: dict[str, list[Rule]] = {
     "cluster-admin": [(ALL, ALL, ALL)],
-    "admin": [
-        (["create"], ["authorization.k8s.io"], ["localsubjectaccessreviews"]),
-        (WRITE + READ, [GROUP], ["rolebindings", "roles"]),
-        *_EDIT,
-    ],
-    "edit": _EDIT,
+    "system:aggregate-to-admin": _ADMIN,
+    "system:aggregate-to-edit": _EDIT,
+    "system:aggregate-to-view": _VIEW,
+    "admin": [*_EDIT, *_VIEW, *_ADMIN],
+    "edit": [*_EDIT, *_VIEW],
     "view": _VIEW,
     "system:basic-user": [
         (["create"], ["authorization.k8s.io"], ["selfsubjectaccessreviews", "selfsubjectrulesreviews"]),
@@ -80,7 +93,9 @@ ROLES: dict[str, list[Rule]] = {
             ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch", "approve", "sign"],
             ALL,
             ALL,
-        )
+        ),
+        # To sum up roles that hold what it may not do itself.
+        (["escalate"], [GROUP], ["clusterroles"]),
     ],
     "system:cloud-controller-manager": [
         EVENTS,
@@ -168,6 +183,10 @@ def cluster_roles() -> list[Any]:
         role.metadata.annotations["rbac.authorization.kubernetes.io/autoupdate"] = "true"
         for verbs, groups, resources in ROLES.get(name, []):
             role.rules.add(verbs=verbs, apiGroups=groups, resources=resources)
+        if name in AGGREGATED:
+            role.aggregationRule.clusterRoleSelectors.add().matchLabels[AGGREGATED[name]] = "true"
+        if name in _PARTS:
+            role.metadata.labels[_PARTS[name]] = "true"
         if name in PATHS:
             role.rules.add(verbs=ALL if name == "cluster-admin" else ["get"], nonResourceURLs=PATHS[name])
         roles.append(role)

@@ -1,4 +1,4 @@
-"""The ReplicaSet controller's decisions: pure functions of the ReplicaSet and the pods it can see."""
+"""What to do for a ReplicaSet or a ReplicationController: pure functions of it and the pods it can see."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def plan_status(
     replica_set: apps.ReplicaSet, pods: Sequence[core.Pod], failure: tuple[str, str] | None, now: float
 ) -> apps.ReplicaSetStatus:
     """The status for what is seen. `failure` is (reason, message) of a create or delete that was refused."""
-    status = apps.ReplicaSetStatus()
+    status = type(replica_set.status)()
     status.CopyFrom(replica_set.status)
     active = [pod for pod in pods if is_active(pod)]
     template = replica_set.spec.template.metadata.labels.items()

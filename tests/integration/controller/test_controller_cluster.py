@@ -15,6 +15,7 @@ from tillerman.api.status import StatusError, is_not_found
 from tillerman.pb.k8s import apps_v1_pb2 as apps
 from tillerman.pb.k8s import coordination_v1_pb2 as coordination
 from tillerman.pb.k8s import core_v1_pb2 as core
+from tillerman.pb.k8s import rbac_v1_pb2 as rbac
 
 
 @pytest.fixture
@@ -161,3 +162,21 @@ async def test_killed_in_the_middle_it_creates_no_pod_twice(client, cluster) -> 
     assert len(await cluster.pods(app="steady")) == 60
     with contextlib.suppress(StatusError):
         await sets.delete("steady", cluster.namespace)
+
+
+async def test_roles_add_up_to_those_that_select_them(cluster) -> None:
+    roles = cluster.client.resource(rbac.ClusterRole)
+    part = rbac.ClusterRole()
+    part.metadata.name = f"part-{cluster.namespace}"
+    part.metadata.labels["rbac.authorization.k8s.io/aggregate-to-view"] = "true"
+    part.rules.add(verbs=["get"], apiGroups=["example.com"], resources=["gadgets"])
+    part.rules.add(verbs=["get"], nonResourceURLs=["/gadgets"])
+
+    async def granted(wanted: bool) -> bool:
+        found = [await roles.get(name) for name in ("view", "edit", "admin")]
+        return all((rule in role.rules) == wanted for role in found for rule in part.rules)
+
+    await roles.create(part)
+    await cluster.until(lambda: granted(True))
+    await roles.delete(part.metadata.name)
+    await cluster.until(lambda: granted(False))

@@ -193,3 +193,53 @@ async def test_a_service_follows_its_pods(cluster) -> None:
         return len(found.subsets) == 1 and len(found.subsets[0].addresses) == 5
 
     await cluster.until(legacy)
+
+
+async def test_a_replication_controller_keeps_its_number_and_adopts_what_matches(cluster) -> None:
+    loose = core.Pod()
+    loose.metadata.name, loose.metadata.namespace = "loose", cluster.namespace
+    loose.metadata.labels["app"] = "old"
+    loose.spec.containers.add(name="web", image="web:1")
+    await cluster.client.resource(core.Pod).create(loose)
+    controller = core.ReplicationController()
+    controller.metadata.name, controller.metadata.namespace = "old", cluster.namespace
+    controller.spec.replicas = 3
+    controller.spec.selector["app"] = "old"
+    controller.spec.template.metadata.labels["app"] = "old"
+    controller.spec.template.spec.containers.add(name="web", image="web:1")
+    controllers = cluster.client.resource(core.ReplicationController)
+    await controllers.create(controller)
+
+    async def settled(number: int) -> list[core.Pod] | None:
+        status = (await controllers.get("old", cluster.namespace)).status
+        pods = await cluster.pods(app="old")
+        return pods if (len(pods), status.replicas, status.readyReplicas) == (number,) * 3 else None
+
+    pods = await cluster.until(lambda: settled(3))
+    assert {pod.metadata.ownerReferences[0].kind for pod in pods} == {"ReplicationController"}
+    assert "loose" in {pod.metadata.name for pod in pods}
+    await controllers.patch("old", cluster.namespace, {"spec": {"replicas": 1}})
+    await cluster.until(lambda: settled(1))
+
+
+async def test_a_pod_that_fits_is_adopted_by_a_stateful_set_when_it_appears(cluster) -> None:
+    stateful = apps.StatefulSet()
+    stateful.metadata.name, stateful.metadata.namespace = "db", cluster.namespace
+    stateful.spec.replicas = 1
+    stateful.spec.selector.matchLabels["app"] = "db"
+    stateful.spec.template.metadata.labels["app"] = "db"
+    stateful.spec.template.spec.containers.add(name="web", image="web:1")
+    await cluster.client.resource(apps.StatefulSet).create(stateful)
+    await cluster.until(lambda: _count(cluster, "db", 1))
+    extra = core.Pod()
+    extra.metadata.name, extra.metadata.namespace = "db-7", cluster.namespace
+    extra.metadata.labels["app"] = "db"
+    extra.spec.containers.add(name="web", image="web:1")
+    await cluster.client.resource(core.Pod).create(extra)
+    # It is adopted, and then it is one too many.
+    await cluster.until(lambda: _gone(cluster, "db-7"))
+    assert [pod.metadata.name for pod in await cluster.pods(app="db")] == ["db-0"]
+
+
+async def _gone(cluster: Any, name: str) -> bool:
+    return name not in [pod.metadata.name for pod in await cluster.pods()]
