@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
-from real_apiserver import Etcd, RunningApiserver, serving
+from real_apiserver import Etcd, RunningApiserver, running_etcd, serving
 
 from services.apiserver.options import ApiserverOptions
 from tillerman.client import Client
@@ -17,14 +14,8 @@ from tillerman.client import Client
 
 @pytest.fixture(scope="module")
 def etcd() -> Iterator[Etcd]:
-    folder = Path(tempfile.mkdtemp(prefix="tillerman-etcd-"))
-    member = Etcd(folder / "data")
-    member.start()
-    try:
+    with running_etcd() as member:
         yield member
-    finally:
-        member.kill()
-        shutil.rmtree(folder)
 
 
 @pytest.fixture

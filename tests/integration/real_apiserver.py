@@ -9,17 +9,21 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import grpc
+import structlog
 from prometheus_client import CollectorRegistry
 
 from services.apiserver.auth.authenticate import Authenticator
 from services.apiserver.bootstrap import bootstrap
+from services.apiserver.fronts.http.server import HttpFront, bearer_token, peer_identity
 from services.apiserver.fronts.instrument import Instrument
 from services.apiserver.fronts.objects import SERVICE, ObjectsFront
+from services.apiserver.fronts.pods import Kubelets
 from services.apiserver.options import ApiserverOptions
 from services.apiserver.server import Apiserver, first_service_ip, running
 from tillerman.client import Client
@@ -91,6 +95,18 @@ class Etcd:
             self._process = None
 
 
+@contextlib.contextmanager
+def running_etcd(*flags: str) -> Iterator[Etcd]:
+    """A member with a folder of its own, gone with its data at the end."""
+    with tempfile.TemporaryDirectory(prefix="tillerman-etcd-") as folder:
+        member = Etcd(Path(folder) / "data", *flags)
+        member.start()
+        try:
+            yield member
+        finally:
+            member.kill()
+
+
 class RunningApiserver:
     """``server``: the inside. ``address``: its gRPC endpoint. ``client``: a Client of it."""
 
@@ -103,8 +119,6 @@ class RunningApiserver:
 @contextlib.asynccontextmanager
 async def serving(options: ApiserverOptions) -> AsyncIterator[RunningApiserver]:
     """An apiserver on a free port, in plain text, everybody being the admin."""
-    import structlog
-
     async with running(options, Instrument(CollectorRegistry())) as server:
         authenticate = Authenticator(
             identity=lambda _context: None, bearer=lambda _context: "", tokens=None, insecure=True
@@ -137,3 +151,19 @@ async def serving(options: ApiserverOptions) -> AsyncIterator[RunningApiserver]:
         finally:
             await client.close()
             await listener.stop(0.2)
+
+
+def http_front(server: Apiserver, *, insecure: bool = False) -> HttpFront:
+    """What answers over HTTP. ``insecure``: everybody is the admin."""
+    return HttpFront(
+        server.registry,
+        authenticate=Authenticator(
+            identity=peer_identity, bearer=bearer_token, tokens=server.tokens, insecure=insecure
+        ),
+        authorizer=server.authorizer,
+        instrument=server.instrument,
+        log=structlog.get_logger(),
+        issuer=server.tokens.keys,
+        kubelets=Kubelets(server.registry, None),
+        limits=server.limits,
+    )

@@ -10,13 +10,10 @@ from typing import Any
 
 import grpc
 import pytest
-import structlog
-from real_apiserver import RunningApiserver
+from real_apiserver import RunningApiserver, http_front
 
-from services.apiserver.auth.authenticate import Authenticator
 from services.apiserver.cache import watcher as watcher_module
-from services.apiserver.fronts.http.server import HttpFront, bearer_token, listen, peer_identity
-from services.apiserver.fronts.pods import Kubelets
+from services.apiserver.fronts.http.server import listen
 from services.apiserver.registry import reading
 from tillerman.api.status import StatusError
 from tillerman.client import Client
@@ -32,19 +29,8 @@ TARGET = objects_pb2.Target(api_version="v1", resource="configmaps", namespace="
 @pytest.fixture
 async def address(apiserver: RunningApiserver) -> AsyncIterator[tuple[str, int]]:
     """Where the HTTP front listens, in plain text; everybody is the admin."""
-    server = apiserver.server
-    front = HttpFront(
-        server.registry,
-        authenticate=Authenticator(identity=peer_identity, bearer=bearer_token, tokens=server.tokens, insecure=True),
-        authorizer=server.authorizer,
-        instrument=server.instrument,
-        log=structlog.get_logger(),
-        issuer=server.tokens.keys,
-        kubelets=Kubelets(server.registry, None),
-        limits=server.limits,
-    )
     bound = socket.create_server(("127.0.0.1", 0))
-    close = await listen(front, bound, None)
+    close = await listen(http_front(apiserver.server, insecure=True), bound, None)
     try:
         yield bound.getsockname()
     finally:

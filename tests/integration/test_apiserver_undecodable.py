@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 from prometheus_client import generate_latest
-from real_apiserver import Etcd, RunningApiserver, serving
+from real_apiserver import Etcd, RunningApiserver, running_etcd, serving
 
 from services.apiserver.options import ApiserverOptions
 from services.apiserver.registry.context import Context, User
@@ -43,21 +40,15 @@ USER = User("test", ("system:masters",))
 @pytest.fixture(scope="module")
 def spoilt() -> Iterator[Etcd]:
     """An etcd that held garbage before the apiserver came."""
-    folder = Path(tempfile.mkdtemp(prefix="tillerman-etcd-"))
-    member = Etcd(folder / "data")
-    member.start()
 
-    async def spoil() -> None:
-        async with opened(EtcdClient([member.address])) as store:
+    async def spoil(address: str) -> None:
+        async with opened(EtcdClient([address])) as store:
             for key, value in GARBAGE.items():
                 await store.put(key, value, expected=0)
 
-    asyncio.run(spoil())
-    try:
+    with running_etcd() as member:
+        asyncio.run(spoil(member.address))
         yield member
-    finally:
-        member.kill()
-        shutil.rmtree(folder)
 
 
 @pytest.fixture

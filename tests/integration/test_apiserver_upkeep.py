@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sized
 from pathlib import Path
 from typing import Any
 
 import pytest
-from real_apiserver import Etcd, RunningApiserver, serving
+from real_apiserver import Etcd, RunningApiserver, running_etcd, serving
 
 from services.apiserver.options import ApiserverOptions
 from services.apiserver.storage import maintenance
@@ -25,14 +23,8 @@ QUOTA = 16 << 20
 
 @pytest.fixture(scope="module")
 def small_etcd() -> Iterator[Etcd]:
-    folder = Path(tempfile.mkdtemp(prefix="tillerman-etcd-"))
-    member = Etcd(folder / "data", f"--quota-backend-bytes={QUOTA}")
-    member.start()
-    try:
+    with running_etcd(f"--quota-backend-bytes={QUOTA}") as member:
         yield member
-    finally:
-        member.kill()
-        shutil.rmtree(folder)
 
 
 @pytest.fixture

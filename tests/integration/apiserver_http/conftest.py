@@ -8,14 +8,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import structlog
 import yaml
-from real_apiserver import RunningApiserver
+from real_apiserver import RunningApiserver, http_front
 from real_kubectl import Kubectl
 
-from services.apiserver.auth.authenticate import Authenticator
-from services.apiserver.fronts.http.server import HttpFront, bearer_token, listen, peer_identity, tls_context
-from services.apiserver.fronts.pods import Kubelets
+from services.apiserver.fronts.http.server import listen, tls_context
 from tillerman.service import pki
 
 
@@ -39,20 +36,9 @@ async def kubectl(apiserver: RunningApiserver, tmp_path: Path) -> AsyncIterator[
     ca_file, _ = ca.write(tmp_path)
     serving_files = pki.issue(ca, "kube-apiserver", (), ["127.0.0.1"]).write(tmp_path, "server")
     admin_files = pki.issue(ca, "admin", ("system:masters",), (), server=False).write(tmp_path, "admin")
-    server = apiserver.server
-    front = HttpFront(
-        server.registry,
-        authenticate=Authenticator(identity=peer_identity, bearer=bearer_token, tokens=server.tokens, insecure=False),
-        authorizer=server.authorizer,
-        instrument=server.instrument,
-        log=structlog.get_logger(),
-        issuer=server.tokens.keys,
-        kubelets=Kubelets(server.registry, None),
-        limits=server.limits,
-    )
     bound = socket.create_server(("127.0.0.1", 0))
     url = f"https://127.0.0.1:{bound.getsockname()[1]}"
-    close = await listen(front, bound, tls_context(*serving_files, ca_file))
+    close = await listen(http_front(apiserver.server), bound, tls_context(*serving_files, ca_file))
     write_kubeconfig(tmp_path, url, ca_file, *admin_files)
     try:
         yield Kubectl(url, tmp_path)
