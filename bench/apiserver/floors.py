@@ -3,9 +3,11 @@
     Configure   the answer of Echo and Put, and the value that Put stores (a two-field message: see `configuration`)
     Echo        answers at once
     Put         one etcd transaction per call (the same client, the same compare as the apiserver's), then answers
+    Gather      the same write through the apiserver's group commit
     Follow      a stream of what is published
     Publish     hands its request to everybody who follows
 
+It listens on two ports: one with a single server, the floor, and one with as many as the apiserver has.
 Runs as `python -m bench.apiserver.floors ETCD FOLDER READY_FILE` until it is told to stop.
 """
 
@@ -19,10 +21,11 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from services.apiserver.storage.commit import Write
+from services.apiserver.__main__ import COMPONENT
+from services.apiserver.storage.commit import GroupCommitter, Write
 from services.apiserver.storage.etcd import EtcdClient
 from services.apiserver.storage.requests import transaction
-from tillerman.service.acceptors import SERVER_OPTIONS
+from tillerman.service.acceptors import Acceptors
 
 SERVICE = "bench.Floor"
 NAME = b"bench-"
@@ -32,12 +35,19 @@ NAME_LENGTH = len(NAME) + 12
 class Floor:
     def __init__(self, etcd: EtcdClient) -> None:
         self._etcd = etcd
+        self._committer = GroupCommitter(etcd)
         self._answer = b""
         self._value = b""
         self._followers: set[asyncio.Queue[bytes]] = set()
 
     def handlers(self) -> dict[str, Any]:
-        unary = {"Configure": self.configure, "Echo": self.echo, "Put": self.put, "Publish": self.publish}
+        unary = {
+            "Configure": self.configure,
+            "Echo": self.echo,
+            "Put": self.put,
+            "Gather": self.gather,
+            "Publish": self.publish,
+        }
         handlers: dict[str, Any] = {name: grpc.unary_unary_rpc_method_handler(method) for name, method in unary.items()}
         handlers["Follow"] = grpc.unary_stream_rpc_method_handler(self.follow)
         return handlers
@@ -51,11 +61,18 @@ class Floor:
         return self._answer
 
     async def put(self, request: bytes, _context: Any) -> bytes:
-        at = request.find(NAME)
-        write = Write(b"/floor/" + request[at : at + NAME_LENGTH], self._value, 0)
-        reply = await self._etcd.txn(transaction(write))
+        reply = await self._etcd.txn(transaction(self._write(request)))
         assert reply.response.succeeded
         return self._answer
+
+    async def gather(self, request: bytes, _context: Any) -> bytes:
+        outcome = await self._committer.write(self._write(request))
+        assert outcome.succeeded
+        return self._answer
+
+    def _write(self, request: bytes) -> Write:
+        at = request.find(NAME)
+        return Write(b"/floor/" + request[at : at + NAME_LENGTH], self._value, 0)
 
     async def publish(self, request: bytes, _context: Any) -> bytes:
         for queue in self._followers:
@@ -81,15 +98,22 @@ async def serve(etcd_address: str, folder: Path, ready: Path) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     etcd = EtcdClient([etcd_address])
-    server = grpc.aio.server(options=SERVER_OPTIONS)
-    server.add_registered_method_handlers(SERVICE, Floor(etcd).handlers())
+    floor = Floor(etcd)
     files = [(folder / name).read_bytes() for name in ("server.key", "server.crt", "ca.crt")]
-    credentials = grpc.ssl_server_credentials([(files[0], files[1])], files[2], require_client_auth=True)
-    port = server.add_secure_port("127.0.0.1:0", credentials)
-    await server.start()
-    ready.write_text(json.dumps({"port": port}))
+
+    def credentials() -> grpc.ServerCredentials:
+        return grpc.ssl_server_credentials([(files[0], files[1])], files[2], require_client_auth=True)
+
+    servers = {"port": Acceptors(), "wide_port": Acceptors(COMPONENT.acceptors)}
+    ports = {}
+    for name, server in servers.items():
+        server.add_registered_method_handlers(SERVICE, floor.handlers())
+        ports[name] = server.listen("127.0.0.1", 0, credentials)
+        await server.start()
+    ready.write_text(json.dumps(ports))
     await stop.wait()
-    await server.stop(0)
+    for server in servers.values():
+        await server.stop(0)
     await etcd.close()
 
 

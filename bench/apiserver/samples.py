@@ -132,6 +132,7 @@ class Http:
         return Work(self._stage.https, self._user, "", pieces(head.encode() + b"\r\n" + body))
 
 
-def floor(stage: Stage, method: str, like: Work) -> Work:
+def floor(stage: Stage, method: str, like: Work, *, wide: bool = False) -> Work:
     """The same request to the floor's server."""
-    return Work(stage.floor.address, stage.user(), f"/bench.Floor/{method}", like.pieces)
+    server = stage.wide_floor if wide else stage.floor
+    return Work(server.address, stage.user(), f"/bench.Floor/{method}", like.pieces)

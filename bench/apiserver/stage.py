@@ -45,13 +45,16 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """``https``: the apiserver's HTTP front. ``folder`` has ca.crt and a certificate per user."""
+    """``https``: the apiserver's HTTP front. ``folder`` has ca.crt and a certificate per user. ``wide_floor``: the
+    floor's process again, at the port where as many servers listen as the apiserver has.
+    """
 
     folder: Path
     etcd: str
     apiserver: Process
     https: str
     floor: Process
+    wide_floor: Process
 
     def user(self, name: str = "bench") -> dict[str, str]:
         """The files a caller needs."""
@@ -103,7 +106,7 @@ def stage(*flags: str, etcd_flags: tuple[str, ...] = ()) -> Iterator[Stage]:
         floor = start([sys.executable, "-m", "bench.apiserver.floors", etcd, str(folder), str(floor_ready)])
         try:
             _wait_for(ready)
-            floor_port = json.loads(_wait_for(floor_ready))["port"]
+            floor_ports = json.loads(_wait_for(floor_ready))
         except TimeoutError:
             sys.stderr.write((folder / "log").read_text()[-4000:])
             raise
@@ -112,7 +115,8 @@ def stage(*flags: str, etcd_flags: tuple[str, ...] = ()) -> Iterator[Stage]:
             etcd,
             Process(pid, f"127.0.0.1:{port}"),
             f"127.0.0.1:{https}",
-            Process(floor, f"127.0.0.1:{floor_port}"),
+            Process(floor, f"127.0.0.1:{floor_ports['port']}"),
+            Process(floor, f"127.0.0.1:{floor_ports['wide_port']}"),
         )
         asyncio.run(_grant(running))
         yield running

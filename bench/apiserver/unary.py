@@ -64,11 +64,16 @@ def creates(stage: Stage, loaders: Loaders, grpc: Grpc, clients: int) -> bool:
     ours = Contender("create", grpc.create(), stage.apiserver)
     tracked = Contender("with managedFields", grpc.create(manager="bench"), stage.apiserver)
     passed = Contender("pass-through", floor(stage, "Put", grpc.create()), stage.floor)
+    gathered = Contender("group commit alone", floor(stage, "Gather", grpc.create(), wide=True), stage.floor)
     raw: list[float] = []
     for _ in range(ROUNDS):
-        by_turns(loaders, [ours, passed, tracked], clients, rounds=1)
+        by_turns(loaders, [ours, passed, tracked, gathered], clients, rounds=1)
         raw.append(asyncio.run(raw_writes(stage, clients, SECONDS)))
-    detail = f"{ours.line()}; {passed.line()}; {tracked.line()}; bare group commit {sum(raw) / len(raw):.0f}/s"
+    ceiling = gathered.total.rate / passed.total.rate
+    detail = (
+        f"{ours.line()}; {passed.line()}; {tracked.line()}; {gathered.line()}, ratio {ceiling:.2f}: "
+        f"what a server could do that did nothing else; without any server {sum(raw) / len(raw):.0f}/s"
+    )
     return verdict(
         f"create, {clients} clients", ours.total.rate / passed.total.rate, CREATE_BARS[clients], detail=detail
     )
