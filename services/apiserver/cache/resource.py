@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from services.apiserver.cache.changes import Change
+from services.apiserver.cache.delivery import Delivery
 from services.apiserver.cache.entry import Entry, Framer
 from services.apiserver.cache.undecodable import Broken, Report, Undecodable, unreported
 from services.apiserver.cache.watcher import IndexKey, Predicate, Watcher
@@ -42,6 +43,7 @@ class ResourceCache:
         self._history: deque[Change] = deque()
         self._history_bytes = 0
         self._watchers: dict[IndexKey, set[Watcher]] = {}
+        self._delivery = Delivery()
         self._by_node = 0
 
     # -- fed by the hub --------------------------------------------------------------------------------------------
@@ -154,7 +156,7 @@ class ResourceCache:
     # -- watchers --------------------------------------------------------------------------------------------------
 
     def watch(self, *, prefix: str, predicate: Predicate | None, index: IndexKey) -> Watcher:
-        watcher = Watcher(prefix=prefix, predicate=predicate, index=index)
+        watcher = Watcher(prefix=prefix, predicate=predicate, index=index, delivery=self._delivery)
         self._watchers.setdefault(index, set()).add(watcher)
         self._by_node += index[0] == "node"
         return watcher

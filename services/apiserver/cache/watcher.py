@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 from services.apiserver.cache.changes import Change, WatchEvent
+from services.apiserver.cache.delivery import Delivery
 from services.apiserver.cache.entry import Entry
 
 # What may wait for a watcher, of what has happened since it was last emptied.
@@ -22,15 +23,29 @@ class WatcherDropped(Exception):
 class Watcher:
     """Filled synchronously by its ResourceCache, emptied by one consumer with ``take``."""
 
-    __slots__ = ("_bytes", "_count", "_dropped", "_wake", "index", "predicate", "prefix", "waiting")
+    __slots__ = (
+        "_bytes",
+        "_called",
+        "_count",
+        "_delivery",
+        "_dropped",
+        "_wake",
+        "index",
+        "predicate",
+        "prefix",
+        "waiting",
+    )
 
-    def __init__(self, *, prefix: str, predicate: Predicate | None, index: IndexKey) -> None:
+    def __init__(self, *, prefix: str, predicate: Predicate | None, index: IndexKey, delivery: Delivery) -> None:
         self.prefix = prefix
         self.predicate = predicate
         self.index = index
         self.waiting: list[WatchEvent] = []
         self._count = self._bytes = 0
+        self._delivery = delivery
+        # Set while the consumer waits, and whether it has been put down for a delivery then.
         self._wake: asyncio.Future[None] | None = None
+        self._called = False
         self._dropped: str = ""
 
     def begin(self, changes: Iterable[Change]) -> None:
@@ -71,20 +86,28 @@ class Watcher:
 
     async def take(self) -> list[WatchEvent]:
         """All events that wait, at least one; all events of a revision come together. Raises WatcherDropped."""
-        while not self.waiting:
-            if self._dropped:
-                raise WatcherDropped(self._dropped)
-            self._wake = asyncio.get_running_loop().create_future()
-            try:
-                await self._wake
-            finally:
-                self._wake = None
+        if self._delivery.resting:
+            await self._turn()
+        while not self.waiting and not self._dropped:
+            await self._turn()
         if self._dropped:
             raise WatcherDropped(self._dropped)
         events, self.waiting = self.waiting, []
         self._count = self._bytes = 0
         return events
 
+    async def _turn(self) -> None:
+        """Waits to be woken."""
+        self._wake = asyncio.get_running_loop().create_future()
+        if self.waiting or self._dropped:
+            self._notify()
+        try:
+            await self._wake
+        finally:
+            self._wake = None
+            self._called = False
+
     def _notify(self) -> None:
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
+        if self._wake is not None and not self._called:
+            self._called = True
+            self._delivery.add(self._wake)
