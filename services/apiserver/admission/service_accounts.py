@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-from services.apiserver.admission.chain import CREATE, Attributes, BasePlugin, refused
+from services.apiserver.admission.chain import CREATE, UPDATE, Attributes, BasePlugin, refused
 from services.apiserver.admission.parsed import Decoded
 from services.apiserver.registry.catalog import Catalog
 from services.apiserver.registry.reading import Reader
@@ -34,9 +34,12 @@ class ServiceAccounts(BasePlugin):
 
     An API server that runs alone has nobody to make the accounts "default", so there a pod without an account stays
     without. Where kube-system has such an account there is a controller manager, and the rule holds everywhere.
+
+    An update keeps the account and its files where it leaves them out, as Priority keeps the priority: the manifest
+    that a pod was made from can be put again.
     """
 
-    operations = frozenset({CREATE})
+    operations = frozenset({CREATE, UPDATE})
     resources = frozenset({("", "pods")})
 
     def __init__(self, catalog: Catalog, reader: Reader) -> None:
@@ -48,6 +51,9 @@ class ServiceAccounts(BasePlugin):
         """Raises Forbidden."""
         pod = attributes.obj
         spec = pod.spec
+        if attributes.operation == UPDATE:
+            keep(spec, attributes.old.spec)
+            return
         if MIRROR in pod.metadata.annotations:
             return
         name = spec.serviceAccountName or DEFAULT
@@ -63,6 +69,8 @@ class ServiceAccounts(BasePlugin):
     async def validate(self, attributes: Attributes) -> None:
         """Raises Forbidden."""
         pod = attributes.obj
+        if attributes.operation == UPDATE:
+            return
         if MIRROR in pod.metadata.annotations:
             _check_mirror(attributes)
             return
@@ -124,6 +132,29 @@ def mount_token(spec: Any, uid: str) -> None:
     if needed and not volume:
         added = spec.volumes.add(name=name)
         added.volumeSource.projected.CopyFrom(TOKEN_VOLUME)
+
+
+def keep(new: Any, old: Any) -> None:
+    """The account and its files stay in the updated spec, where nothing else has taken their place."""
+    if not (new.serviceAccountName or new.serviceAccount):
+        new.serviceAccountName, new.serviceAccount = old.serviceAccountName, old.serviceAccount
+    if new.serviceAccountName != old.serviceAccountName:
+        return
+    known = {volume.name for volume in new.volumes}
+    for position, volume in enumerate(old.volumes):
+        if volume.name.startswith(VOLUME_PREFIX) and volume.name not in known:
+            new.volumes.insert(position, volume)
+            _keep_mounts(new, old, volume.name)
+
+
+def _keep_mounts(new: Any, old: Any, volume: str) -> None:
+    before = {container.name: container for container in (*old.initContainers, *old.containers)}
+    for container in (*new.initContainers, *new.containers):
+        mounts = before[container.name].volumeMounts if container.name in before else ()
+        for position, mount in enumerate(mounts):
+            free = all(other.mountPath != MOUNT_PATH for other in container.volumeMounts)
+            if mount.name == volume and mount.mountPath == MOUNT_PATH and free:
+                container.volumeMounts.insert(position, mount)
 
 
 @lru_cache(256)

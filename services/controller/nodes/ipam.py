@@ -1,4 +1,6 @@
-"""Gives each node its podCIDR as soon as it exists; a kubelet waits for it.
+"""Gives each node its podCIDR as soon as its kubelet has reported; the kubelet waits for it.
+
+Kubelets report as they register. A Node without any condition has none yet, and may never get one.
 
 Allocations live in one bit set in this process, filled from all nodes before the first one is given out. A part is
 noted as taken before the write, and stays taken while the outcome of the write is not known.
@@ -20,6 +22,11 @@ RELEASES = Counter("node_ipam_controller_cidrset_cidrs_releases", "podCIDRs take
 USAGE = Gauge("node_ipam_controller_cidrset_usage_cidrs", "Fraction of podCIDRs in use.")
 
 
+def awaits_cidr(node: core.Node) -> bool:
+    reported = bool(node.status.conditions)
+    return reported and not node.spec.podCIDR and not node.metadata.HasField("deletionTimestamp")
+
+
 class NodeIPAMController(Controller):
     name = "nodeipam"
     workers: ClassVar[int] = 10
@@ -38,13 +45,13 @@ class NodeIPAMController(Controller):
     def _added(self, node: core.Node) -> None:
         if node.spec.podCIDR:
             self._occupy(node)
-        else:
+        elif awaits_cidr(node):
             self.enqueue(node)
 
     def _updated(self, old: core.Node, new: core.Node) -> None:
         if new.spec.podCIDR and not old.spec.podCIDR:
             self._occupy(new)
-        elif not new.spec.podCIDR:
+        elif awaits_cidr(new):
             self.enqueue(new)
 
     def _occupy(self, node: core.Node) -> None:
@@ -72,7 +79,7 @@ class NodeIPAMController(Controller):
 
     async def reconcile(self, key: str) -> float | None:
         node = self._nodes.get(key)
-        if node is None or node.spec.podCIDR or node.metadata.HasField("deletionTimestamp"):
+        if node is None or not awaits_cidr(node):
             return None
         cidr = self._pending.get(key)
         if cidr is None:

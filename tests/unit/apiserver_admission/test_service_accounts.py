@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from admitted import Shelf, pod
 
+from services.apiserver.admission.chain import UPDATE
 from services.apiserver.admission.service_accounts import MOUNT_PATH, ServiceAccounts
 from tillerman.api.status import StatusError
 
@@ -64,6 +65,33 @@ async def test_a_pod_gets_its_account_and_the_files(shelf: Shelf) -> None:
 async def test_who_wants_no_token_gets_none(shelf: Shelf, spec: dict[str, Any], mounts: bool) -> None:
     found = await admitted(shelf, pod(**spec))
     assert bool(found.volumes) is mounts
+
+
+@pytest.mark.parametrize(
+    ("change", "account", "mounts"),
+    [
+        ({}, "default", ["mine", "token"]),
+        ({"serviceAccountName": "default", "serviceAccount": "default"}, "default", ["mine", "token"]),
+        # Another account is a change, which is not for this plugin to hide.
+        ({"serviceAccountName": "quiet"}, "quiet", ["mine"]),
+    ],
+)
+async def test_an_update_keeps_the_account_and_its_files(
+    shelf: Shelf, change: dict[str, Any], account: str, mounts: list[str]
+) -> None:
+    manifest: dict[str, Any] = {"volumes": [{"name": "v", "emptyDir": {}}], "imagePullSecrets": [{"name": "own"}]}
+    manifest["containers"] = [{"name": "c", "image": "i", "volumeMounts": [{"name": "v", "mountPath": "/v"}]}]
+    old = pod(**manifest)
+    await admitted(shelf, old)
+    new = pod(**manifest, **change)
+    plugin = ServiceAccounts(shelf.catalog, shelf)
+    for _ in range(2):
+        await plugin.admit(shelf.attributes(new, UPDATE, old=old))
+    assert new.spec.serviceAccountName == account
+    names = ["mine" if mount.name == "v" else "token" for mount in new.spec.containers[0].volumeMounts]
+    assert (names, len(new.spec.volumes)) == (mounts, len(mounts))
+    if account == "default":
+        assert new.spec == old.spec
 
 
 async def test_accounts_must_exist_where_accounts_are_kept(shelf: Shelf) -> None:

@@ -13,6 +13,7 @@ from services.controller.nodes.health import (
     wanted_taints,
     zone_state,
 )
+from services.controller.nodes.ipam import awaits_cidr
 from tillerman.pb.k8s import core_v1_pb2 as core
 
 NOW = 1_700_000_000.0
@@ -151,3 +152,13 @@ def test_foreign_and_larger_networks() -> None:
     assert cidrs.allocate() == "10.244.2.0/24"
     with pytest.raises(ValueError, match="does not fit"):
         CIDRSet("10.244.0.0/24", 16)
+
+
+def test_a_pod_network_is_for_nodes_whose_kubelet_has_reported() -> None:
+    assert awaits_cidr(node(Ready="False")) and awaits_cidr(node(MemoryPressure="False"))
+    assert not awaits_cidr(node())
+    served = node(Ready="True")
+    served.spec.podCIDR = "10.244.0.0/24"
+    leaving = node(Ready="True")
+    leaving.metadata.deletionTimestamp.seconds = 1
+    assert not awaits_cidr(served) and not awaits_cidr(leaving)
