@@ -25,7 +25,8 @@ def run(stage: Stage, loaders: Loaders) -> bool:
     for what, mine, theirs in (
         ("gets beside a flood of gets", light.get(name, resource_version="0"), heavy.get(name, resource_version="0")),
         ("creates beside a flood of creates", light.create(), heavy.create()),
-        ("gets over HTTP beside a flood", Http(stage, "other").list(resource_version="0"), Http(stage).create()),
+        ("gets over HTTP beside a flood of gets", Http(stage, "other").get(name), Http(stage).get(name)),
+        ("gets over HTTP beside a flood of creates", Http(stage, "other").get(name), Http(stage).create()),
     ):
         holds &= beside(loaders, what, mine, theirs)
     return holds

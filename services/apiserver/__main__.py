@@ -17,7 +17,7 @@ from services.apiserver.storage.maintenance import look_after_forever, warn_of_b
 from tillerman.service import Component, ServiceRuntime, run
 from tillerman.service.options import OptionsError
 
-COMPONENT = Component("kube-apiserver", default_port=6450, default_metrics_port=6451, acceptors=4)
+COMPONENT = Component("kube-apiserver", default_port=6450, default_metrics_port=6451, acceptors=32)
 
 
 async def start(runtime: ServiceRuntime[ApiserverOptions]) -> None:

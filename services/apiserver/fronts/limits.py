@@ -2,9 +2,12 @@
 
 A user alone may use nearly all of the server. As soon as another asks too, nobody has more than a share of requests
 served at the same time: further ones of the same user wait for their own, and whoever has waited longest without a turn
-is next. So a client that floods the server waits behind itself, while a light one is served as if it were alone. What
-waits or is served counts against bounds beyond which requests are refused with 429: three quarters of the places for
-one user, all of them together.
+is next. So a client that floods the server waits behind itself, while a light one is served as if it were alone; and it
+waits here, not where gRPC takes new calls one after the other: beside others, who asks often gets no second turn before
+the event loop has taken in what else has come.
+
+What waits or is served counts against bounds beyond which requests are refused with 429: three quarters of the places
+for one user, all of them together.
 
 Runs on the event loop; every change happens between awaits.
 """
@@ -26,14 +29,19 @@ PRESENT_SECONDS = 1.0
 # Few enough to be served in a blink. Writes end together, as one transaction: when many more end at once than gRPC
 # takes in a turn of the loop, new calls pile up before the limits, where everybody waits behind everybody.
 SHARE_OF_READS, SHARE_OF_WRITES = 16, 8
+# Turns of the event loop between two turns of a user who has had so many in a second, beside others. gRPC needs several
+# to take one new call per server.
+OFTEN, LOOP_TURNS = 200, 8
 
 
 class _Turns:
-    """One user's requests. ``until``: present until this time."""
+    """One user's requests. ``until``: present until this time. ``had``: turns since ``since``, half of the older."""
 
-    __slots__ = ("running", "until", "waiting")
+    __slots__ = ("had", "running", "since", "until", "waiting")
 
     def __init__(self) -> None:
+        self.had = 0
+        self.since = 0.0
         self.running = 0
         self.until = 0.0
         self.waiting: deque[asyncio.Future[None]] = deque()
@@ -56,6 +64,9 @@ class Limit:
         self._taken = 0
         self._queued = 0
         self._forget_at = 0.0
+        # Whose next turn comes later, and after how many turns of the event loop.
+        self._paced: set[_Turns] = set()
+        self._paced_for = 0
         # In the order in which they had their last turn from the queue.
         self._users: dict[str, _Turns] = {}
 
@@ -75,9 +86,10 @@ class Limit:
         if turns is None:
             turns = self._users[user] = _Turns()
         turns.until = now + PRESENT_SECONDS
+        if now >= turns.since + 1.0:
+            turns.since, turns.had = now, turns.had // 2
         self._taken += 1
-        if turns.running < self._allowed(now):
-            turns.running += 1
+        if self._may_start(turns, crowded=self._crowded(now)):
             return None
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         turns.waiting.append(future)
@@ -99,29 +111,53 @@ class Limit:
 
     def _next(self) -> None:
         """Gives turns to those who wait, whose own are free, the one first whose last is longest ago."""
-        allowed = self._allowed(self._monotonic())
+        crowded = self._crowded(self._monotonic())
         for name in list(self._users):
             turns = self._users[name]
             served = False
-            while turns.waiting and turns.running < allowed:
-                future = turns.waiting.popleft()
-                self._queued -= 1
-                if not future.done():
-                    turns.running += 1
-                    future.set_result(None)
+            while turns.waiting:
+                if turns.waiting[0].done():
+                    turns.waiting.popleft()
+                elif self._may_start(turns, crowded=crowded):
+                    turns.waiting.popleft().set_result(None)
                     served = True
+                else:
+                    break
+                self._queued -= 1
             if served:
                 self._users[name] = self._users.pop(name)
 
-    def _allowed(self, now: float) -> int:
-        """Requests of one user that are served at the same time."""
+    def _may_start(self, turns: _Turns, *, crowded: bool) -> bool:
+        """Whether one more request of the user may be served now; it is then."""
+        if turns.running >= (self._share if crowded else self._per_user) or (crowded and turns in self._paced):
+            return False
+        turns.running += 1
+        turns.had += 1
+        if crowded and turns.had > OFTEN:
+            if not self._paced:
+                self._paced_for = LOOP_TURNS
+                asyncio.get_running_loop().call_soon(self._loop_turned)
+            self._paced.add(turns)
+        return True
+
+    def _loop_turned(self) -> None:
+        self._paced_for -= 1
+        if self._paced_for:
+            asyncio.get_running_loop().call_soon(self._loop_turned)
+            return
+        self._paced.clear()
+        if self._queued:
+            self._next()
+
+    def _crowded(self, now: float) -> bool:
+        """Whether more than one user is present."""
         present = 0
         for turns in self._users.values():
             if turns.until > now or turns.held:
                 present += 1
                 if present > 1:
-                    return self._share
-        return self._per_user
+                    return True
+        return False
 
     def _forget_absent(self, now: float) -> None:
         for name in [n for n, turns in self._users.items() if turns.until <= now and not turns.held]:

@@ -25,6 +25,8 @@ from tillerman.pb.etcd import kv_pb2, rpc_pb2
 MAX_OPERATIONS = 120
 MAX_BYTES = 1_000_000
 MAX_IN_FLIGHT = 1
+# Of one batch: each lets a request be answered, and others want to be served in between.
+ANSWERS_PER_TURN = 4
 
 
 @dataclass(slots=True, eq=False)
@@ -154,7 +156,9 @@ class GroupCommitter:
         response = reply.response
         revision = response.header.revision
         answers = [response] if len(batch) == 1 else [op.response_txn for op in response.responses]
-        for pending, answer in zip(batch, answers, strict=True):
+        for number, (pending, answer) in enumerate(zip(batch, answers, strict=True)):
+            if number and number % ANSWERS_PER_TURN == 0:
+                await asyncio.sleep(0)
             if pending.future.done():
                 continue
             try:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 import pytest
 
-from services.apiserver.fronts.limits import PRESENT_SECONDS, Limit
+from services.apiserver.fronts.limits import LOOP_TURNS, OFTEN, PRESENT_SECONDS, Limit
 from services.apiserver.registry.context import User
 from tillerman.api.status import StatusError
 
@@ -128,3 +129,40 @@ async def test_a_caller_that_goes_away_while_it_waits_leaves_nothing_behind() ->
     with pytest.raises(StatusError):
         limit.place(HEAVY)
     await crowd.close()
+
+
+async def passed(limit: Limit, user: User, count: int) -> None:
+    """Requests that are over at once, one after the other."""
+    for _ in range(count):
+        async with limit.place(user):
+            pass
+
+
+async def test_who_asks_often_beside_another_lets_the_loop_turn_in_between() -> None:
+    limit = Limit(100, share=16, monotonic=Clock())
+    await passed(limit, HEAVY, 1)
+    await passed(limit, LIGHT, 1)
+    await passed(limit, HEAVY, OFTEN - 1)
+    served: list[tuple[str, int]] = []
+    turn = 0
+
+    async def ask(user: User) -> None:
+        async with limit.place(user):
+            served.append((user.name, turn))
+
+    tasks = [asyncio.create_task(ask(HEAVY)) for _ in range(3)]
+    while not all(task.done() for task in tasks):
+        await asyncio.sleep(0)
+        turn += 1
+        if turn == 2:
+            tasks.append(asyncio.create_task(ask(LIGHT)))
+    at = [number for name, number in served if name == "heavy"]
+    assert [later - earlier >= LOOP_TURNS - 1 for earlier, later in itertools.pairwise(at)] == [True, True]
+    assert served[1][0] == "light" and served[1][1] < LOOP_TURNS
+
+
+async def test_who_asks_often_and_is_alone_is_served_at_once() -> None:
+    limit = Limit(100, share=16, monotonic=Clock())
+    await asyncio.wait_for(passed(limit, HEAVY, 3 * OFTEN), 5)
+    future = limit.enter(HEAVY.name)
+    assert future is None
