@@ -29,7 +29,7 @@ from services.apiserver.strategy.pod_claims import used_claims
 from services.apiserver.strategy.ports import PROTOCOLS, port_name, port_number, port_number_or_name
 from services.apiserver.strategy.resources import requirements
 from services.apiserver.strategy.security import container_security
-from services.apiserver.strategy.volume_sources import descending_path, no_backsteps
+from services.apiserver.strategy.volume_sources import descending_path
 
 PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 _HANDLERS = ("exec", "httpGet", "tcpSocket", "grpc", "sleep")
@@ -64,10 +64,11 @@ def init_containers(path: str, pod: Any, volumes: dict[str, Any]) -> list[Cause]
     """Init containers; one with restartPolicy Always is a sidecar and may be probed."""
     causes: list[Cause] = []
     entries = pod.initContainers
-    names = {container.name for container in pod.containers}
+    names = {container.name for container in pod.containers if container.name}
     for index, container in enumerate(entries):
         where = f"{path}[{index}]"
         causes += _container(where, container, volumes, names, pod)
+        names.discard("")
         sidecar = container.restartPolicy == "Always"
         for field in ("lifecycle", "livenessProbe", "readinessProbe", "startupProbe"):
             if not container.HasField(field):
@@ -79,19 +80,22 @@ def init_containers(path: str, pod: Any, volumes: dict[str, Any]) -> list[Cause]
                 causes += _lifecycle(f"{where}.{field}", value, pod)
             else:
                 causes += _probe(f"{where}.{field}", value, field)
-    causes += _host_port_conflicts(path, entries)
-    return causes + (_host_network_ports(path, entries) if pod.hostNetwork else [])
+        # They run one after the other; Kubernetes counts each as the first.
+        causes += _host_port_conflicts(path, [container])
+    return causes
 
 
 def ephemeral_containers(path: str, spec: Any, volumes: dict[str, Any]) -> list[Cause]:
     """Debugging containers of a running pod."""
     causes: list[Cause] = []
     known = {c.name for c in (*spec.containers, *spec.initContainers)}
-    names = set(known)
+    names = known - {""}
     for index, entry in enumerate(spec.ephemeralContainers):
         where = f"{path}[{index}]"
         container = entry.ephemeralContainerCommon
         causes += _container(where, container, volumes, names, spec)
+        names.discard("")
+        causes += padded_image(f"{where}.image", container.image)
         causes += only_for_containers_that_run_on(where, container)
         if entry.targetContainerName and entry.targetContainerName not in known:
             causes.append(not_found_value(f"{where}.targetContainerName", entry.targetContainerName))
@@ -103,9 +107,8 @@ def ephemeral_containers(path: str, spec: Any, volumes: dict[str, Any]) -> list[
     return causes
 
 
-def image(path: str, name: str) -> list[Cause]:
-    if not name:
-        return [required(path)]
+def padded_image(path: str, name: str) -> list[Cause]:
+    """A rule for pods only: templates may stand for something else."""
     return [invalid(path, name, "must not have leading or trailing whitespace")] if name.strip() != name else []
 
 
@@ -116,10 +119,11 @@ def _container(path: str, container: Any, volumes: dict[str, Any], names: set[st
         causes.append(required(f"{path}.name"))
     else:
         causes += invalid_all(f"{path}.name", container.name, dns_label(container.name))
-        if container.name in names:
-            causes.append(duplicate(f"{path}.name", container.name))
-        names.add(container.name)
-    causes += image(f"{path}.image", container.image)
+    if container.name in names:
+        causes.append(duplicate(f"{path}.name", container.name))
+    names.add(container.name)
+    if not container.image:
+        causes.append(required(f"{path}.image"))
     policy = container.terminationMessagePolicy
     if policy not in ("File", "FallbackToLogsOnError"):
         where, detail = f"{path}.terminationMessagePolicy", "must be 'File' or 'FallbackToLogsOnError'"
@@ -271,7 +275,7 @@ def _mounts(path: str, container: Any, volumes: dict[str, Any]) -> list[Cause]:
             causes.append(not_found_value(f"{where}.name", mount.name))
         if not mount.mountPath:
             causes.append(required(f"{where}.mountPath"))
-        elif mount.mountPath in paths:
+        if mount.mountPath in paths:
             causes.append(invalid(f"{where}.mountPath", mount.mountPath, "must be unique"))
         paths.add(mount.mountPath)
         if mount.name in device_names:
@@ -335,15 +339,16 @@ def _devices(path: str, container: Any, volumes: dict[str, Any]) -> list[Cause]:
             causes.append(invalid(f"{where}.name", device.name, detail))
         if not device.devicePath:
             causes.append(required(f"{where}.devicePath"))
+        if device.devicePath in paths:
+            causes.append(invalid(f"{where}.devicePath", device.devicePath, "must be unique"))
+        if ".." in device.devicePath.split("/"):
+            causes.append(invalid(f"{where}.devicePath", device.devicePath, "can not contain backsteps ('..')"))
         else:
-            if device.devicePath in paths:
-                causes.append(invalid(f"{where}.devicePath", device.devicePath, "must be unique"))
-            causes += no_backsteps(f"{where}.devicePath", device.devicePath)
+            paths.add(device.devicePath)
+        if device.name in mounted_names:
+            causes.append(invalid(f"{where}.name", device.name, "must not already exist in volumeMounts"))
         if device.devicePath in mounted_paths:
             detail = "must not already exist as a path in volumeMounts"
             causes.append(invalid(f"{where}.devicePath", device.devicePath, detail))
-        if device.name in mounted_names:
-            causes.append(invalid(f"{where}.name", device.name, "must not already exist in volumeMounts"))
         names.add(device.name)
-        paths.add(device.devicePath)
     return causes

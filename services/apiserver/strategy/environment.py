@@ -14,7 +14,7 @@ from services.apiserver.strategy.causes import (
     required,
 )
 from services.apiserver.strategy.names import dns_subdomain
-from tillerman.api.quantity import parse_quantity
+from tillerman.api.quantity import canonical, parse_quantity
 from tillerman.api.validation import is_config_key, is_env_name
 
 _ENVIRONMENT_FIELDS = (
@@ -35,16 +35,17 @@ _KNOWN_FIELDS = {
     "spec.restartPolicy",
     "spec.schedulerName",
     "status.phase",
-    "status.nominatedNodeName",
+    "spec.host",
 }
+_SUBSCRIPTED = ("metadata.labels", "metadata.annotations")
 _RESOURCES = tuple(
     f"{side}.{name}" for side in ("limits", "requests") for name in ("cpu", "ephemeral-storage", "memory")
 )
-_DIVISORS = {
-    "cpu": ("1m", "1"),
-    "memory": ("1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"),
-}
-_SUBSCRIPT = re.compile(r"(metadata\.(?:labels|annotations))\['(.*)'\]")
+_HUGE_PAGES = ("limits.hugepages-", "requests.hugepages-")
+_CPU_DIVISORS = ("1m", "1")
+_DIVISORS = ("1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei")
+_SHOWN = {"ephemeral-storage": "local ephemeral storage"}
+_SUBSCRIPT = re.compile(r"(.+?)\['(.*)'\]", re.DOTALL)
 _SOURCES = ("fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef")
 
 
@@ -83,7 +84,8 @@ def _value_from(path: str, variable: Any) -> list[Cause]:
 
 
 def _key_reference(path: str, selector: Any) -> list[Cause]:
-    causes: list[Cause] = [] if selector.localObjectReference.name else [required(f"{path}.name")]
+    name = selector.localObjectReference.name
+    causes = invalid_all(f"{path}.name", name, dns_subdomain(name))
     if not selector.key:
         return [*causes, required(f"{path}.key")]
     return causes + invalid_all(f"{path}.key", selector.key, is_config_key(selector.key))
@@ -101,7 +103,7 @@ def environment_sources(path: str, sources: Any) -> list[Cause]:
             if not reference:
                 causes.append(required(f"{where}.{name}.name"))
             else:
-                causes += invalid_all(f"{where}.{name}.name", reference, dns_subdomain(reference))
+                causes += invalid_all(f"{where}.{name}.name", reference, dns_subdomain(reference, prefix=True))
         # Kubernetes leaves the index out of these two paths.
         if not given:
             causes.append(invalid(path, "", "must specify one of: `configMapRef` or `secretRef`"))
@@ -117,33 +119,42 @@ def field_reference(path: str, reference: Any, allowed: tuple[str, ...]) -> list
     if not reference.fieldPath:
         return [required(f"{path}.fieldPath")]
     subscript = _SUBSCRIPT.fullmatch(reference.fieldPath)
+    field, key = subscript.groups() if subscript else (reference.fieldPath, "")
+    problem = ""
+    if reference.apiVersion != "v1":
+        problem = f"unsupported pod version: {reference.apiVersion}"
+    elif subscript and field not in _SUBSCRIPTED:
+        problem = f"field label does not support subscript: {reference.fieldPath}"
+    elif field not in _KNOWN_FIELDS:
+        problem = f"field label not supported: {reference.fieldPath}"
+    if problem:
+        return [invalid(f"{path}.fieldPath", reference.fieldPath, f"error converting fieldPath: {problem}")]
     if subscript:
-        field, key = subscript.groups()
-        name = key.lower() if field == "metadata.annotations" else key
-        return invalid_all(path, key, qualified_name(name))
-    if reference.fieldPath not in _KNOWN_FIELDS:
-        detail = f"error converting fieldPath: field label not supported: {reference.fieldPath}"
-        return [invalid(f"{path}.fieldPath", reference.fieldPath, detail)]
-    if reference.fieldPath not in allowed:
-        return [not_supported(f"{path}.fieldPath", reference.fieldPath, allowed)]
+        return invalid_all(path, key, qualified_name(key.lower() if field == "metadata.annotations" else key))
+    # An old name for the node's.
+    if (field := "spec.nodeName" if field == "spec.host" else field) not in allowed:
+        return [not_supported(f"{path}.fieldPath", field, sorted(allowed))]
     return []
 
 
 def resource_reference(path: str, reference: Any, *, volume: bool) -> list[Cause]:
     """A reference to a container's request or limit."""
     causes: list[Cause] = []
+    resource = reference.resource
+    name = resource.partition(".")[2]
+    huge = resource.startswith(_HUGE_PAGES)
     if volume and not reference.containerName:
         causes.append(required(f"{path}.containerName"))
-    if not reference.resource:
-        return [*causes, required(f"{path}.resource")]
-    name = reference.resource.partition(".")[2]
-    if reference.resource not in _RESOURCES and not name.startswith("hugepages-"):
-        return [*causes, not_supported(f"{path}.resource", reference.resource, _RESOURCES)]
+    elif not resource:
+        causes.append(required(f"{path}.resource"))
+    elif resource not in _RESOURCES and not huge:
+        causes.append(not_supported(f"{path}.resource", resource, _RESOURCES))
     divisor = reference.divisor.string
-    if divisor and parse_quantity(divisor) != 0:
-        allowed = _DIVISORS["cpu" if name == "cpu" else "memory"]
-        if parse_quantity(divisor) not in {parse_quantity(text) for text in allowed}:
-            shown = f"{', '.join(allowed[:-1])} and {allowed[-1]}"
-            detail = f"only divisor's values {shown} are supported with the {name} resource"
-            causes.append(invalid(f"{path}.divisor", reference.resource, detail))
+    if (resource in _RESOURCES or huge) and divisor and parse_quantity(divisor) != 0:
+        shown = "hugepages" if huge else _SHOWN.get(name, name)
+        allowed = _CPU_DIVISORS if name == "cpu" else _DIVISORS
+        if canonical(divisor) not in allowed:
+            values = (" and " if name == "cpu" else ", ").join(allowed)
+            detail = f"only divisor's values {values} are supported with the {shown} resource"
+            causes.append(invalid(f"{path}.divisor", resource, detail))
     return causes

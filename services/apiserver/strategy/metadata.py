@@ -139,7 +139,7 @@ def _owner_references(path: str, references: Any) -> list[Cause]:
     causes: list[Cause] = []
     controller = ""
     for owner in references:
-        group, _, version = owner.apiVersion.rpartition("/")
+        group, _, version = owner.apiVersion.rpartition("/") if owner.apiVersion.count("/") < 2 else ("", "", "")
         for field, value, subject in (
             ("apiVersion", owner.apiVersion if version else "", "version"),
             ("kind", owner.kind, "kind"),

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from services.apiserver.strategy.causes import Cause, forbidden, invalid
+from services.apiserver.strategy.volume_sources import descending_path
 
+DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 MIRROR = "kubernetes.io/config.mirror"
 _APPARMOR = "container.apparmor.security.beta.kubernetes.io/"
 _SECCOMP_POD = "seccomp.security.alpha.kubernetes.io/pod"
 _SECCOMP_CONTAINER = "container.seccomp.security.alpha.kubernetes.io/"
 _SECCOMP_PROFILES = ("runtime/default", "docker/default", "unconfined")
+_LOCALHOST = "localhost/"
+# By a field's type: the annotations that say the same (a Localhost profile is compared by its name).
+_SAME_PROFILES = {
+    "Unconfined": ("unconfined",),
+    "RuntimeDefault": ("runtime/default", "docker/default"),
+    "Localhost": (),
+}
+_COST = re.compile("0|-[0-9]+|[1-9][0-9]*")
 
 
 def pod_annotations(path: str, annotations: Any, spec: Any) -> list[Cause]:
@@ -21,8 +32,11 @@ def pod_annotations(path: str, annotations: Any, spec: Any) -> list[Cause]:
     for name, value in annotations.items():
         where = f"{path}[{name}]"
         if name == _SECCOMP_POD or name.startswith(_SECCOMP_CONTAINER):
-            if value not in _SECCOMP_PROFILES and not value.startswith("localhost/"):
-                causes.append(invalid(where, value, "must be a valid seccomp profile"))
+            # Kubernetes itself spells this path so.
+            causes += _seccomp(f"{path}.{name}", value)
+        elif name == DELETION_COST:
+            if not _COST.fullmatch(value) or not -(2**31) <= int(value) < 2**31:
+                causes.append(invalid(where, value, "must be a 32bit integer"))
         elif name.startswith(_APPARMOR):
             container = name.removeprefix(_APPARMOR)
             if container not in {c.name for c in (*spec.containers, *spec.initContainers)}:
@@ -30,6 +44,38 @@ def pod_annotations(path: str, annotations: Any, spec: Any) -> list[Cause]:
             if value not in ("", "runtime/default", "unconfined") and not value.startswith("localhost/"):
                 causes.append(invalid(where, value, f'invalid AppArmor profile name: "{value}"'))
     return causes
+
+
+def _seccomp(path: str, profile: str) -> list[Cause]:
+    if profile.startswith(_LOCALHOST):
+        return descending_path(path, profile.removeprefix(_LOCALHOST))
+    return [] if profile in _SECCOMP_PROFILES else [invalid(path, profile, "must be a valid seccomp profile")]
+
+
+def seccomp_twice(path: str, template: Any) -> list[Cause]:
+    """A profile that an annotation and a field name must be the same. ``template``: a pod, or a template of pods."""
+    spec, annotations = template.spec, template.metadata.annotations
+    named = [(f"{path}.securityContext", spec.securityContext, annotations.get(_SECCOMP_POD))]
+    for field in ("initContainers", "containers"):
+        for index, container in enumerate(getattr(spec, field)):
+            where = f"{path}.{field}[{index}].securityContext"
+            named.append((where, container.securityContext, annotations.get(f"{_SECCOMP_CONTAINER}{container.name}")))
+    return [
+        cause
+        for where, context, annotation in named
+        if annotation is not None and context.HasField("seccompProfile")
+        for cause in _same_profile(f"{where}.seccompProfile", context.seccompProfile, annotation)
+    ]
+
+
+def _same_profile(path: str, profile: Any, annotation: str) -> list[Cause]:
+    if profile.type == "Localhost" and annotation.startswith(_LOCALHOST):
+        if profile.HasField("localhostProfile") and f"{_LOCALHOST}{profile.localhostProfile}" == annotation:
+            return []
+        return [forbidden(f"{path}.localhostProfile", "seccomp profile in annotation and field must match")]
+    if profile.type not in _SAME_PROFILES or annotation in _SAME_PROFILES[profile.type]:
+        return []
+    return [forbidden(f"{path}.type", "seccomp type in annotation and field must match")]
 
 
 def pod_annotation_changes(path: str, new: Any, old: Any) -> list[Cause]:

@@ -9,24 +9,28 @@ from services.apiserver.strategy.causes import (
     invalid,
     invalid_all,
     label_map,
-    not_supported,
     one_of,
     qualified_name,
     required,
 )
 from services.apiserver.strategy.containers import containers, ephemeral_containers, init_containers
 from services.apiserver.strategy.metadata import annotation_map
-from services.apiserver.strategy.names import dns_label, dns_subdomain
-from services.apiserver.strategy.pod_annotations import pod_annotations
+from services.apiserver.strategy.names import NameRule, dns_label, dns_subdomain
+from services.apiserver.strategy.pod_annotations import pod_annotations, seccomp_twice
 from services.apiserver.strategy.pod_claims import pod_resources, resource_claims
 from services.apiserver.strategy.pod_host import host_processes, host_users, hostname_override, operating_system
 from services.apiserver.strategy.pod_scheduling import affinity, tolerations, topology_spread
 from services.apiserver.strategy.ports import parse_ip
-from services.apiserver.strategy.resources import whole_resource_list
+from services.apiserver.strategy.resources import requirements
 from services.apiserver.strategy.security import pod_security
 from services.apiserver.strategy.volumes import volumes
+from tillerman.pb.k8s import core_v1_pb2 as core
 
 DNS_POLICIES = ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None")
+# The names in the order in which Kubernetes looks at them, among the other fields.
+_NAMES: dict[str, NameRule] = {"serviceAccountName": dns_subdomain, "nodeName": dns_subdomain}
+_DNS_NAMES: dict[str, NameRule] = {"hostname": dns_label, "subdomain": dns_label}
+_CLASSES: dict[str, NameRule] = {"priorityClassName": dns_subdomain, "runtimeClassName": dns_subdomain}
 _MAX_NAMESERVERS = 3
 _MAX_SEARCHES = 32
 _MAX_SEARCH_LENGTH = 2048
@@ -34,14 +38,18 @@ _MAX_SEARCH_LENGTH = 2048
 
 def pod_template(path: str, template: Any) -> list[Cause]:
     """A PodTemplateSpec: labels, annotations and the spec."""
-    causes = label_map(f"{path}.labels", template.metadata.labels)
-    causes += annotation_map(f"{path}.annotations", template.metadata.annotations)
-    causes += pod_annotations(f"{path}.annotations", template.metadata.annotations, template.spec)
-    causes += pod_spec(f"{path}.spec", template.spec)
+    causes = template_metadata(path, template) + pod_spec(f"{path}.spec", template.spec)
+    causes += seccomp_twice(f"{path}.spec", template)
     if template.spec.ephemeralContainers:
         detail = "ephemeral containers not allowed in pod template"
         causes.append(Cause(f"{path}.spec.ephemeralContainers", "FieldValueForbidden", f"Forbidden: {detail}"))
     return causes
+
+
+def template_metadata(path: str, template: Any) -> list[Cause]:
+    causes = label_map(f"{path}.labels", template.metadata.labels)
+    causes += annotation_map(f"{path}.annotations", template.metadata.annotations)
+    return causes + pod_annotations(f"{path}.annotations", template.metadata.annotations, template.spec)
 
 
 def pod_spec(path: str, spec: Any) -> list[Cause]:
@@ -64,7 +72,11 @@ def pod_spec(path: str, spec: Any) -> list[Cause]:
         causes += invalid_all(where, gate.conditionType, qualified_name(gate.conditionType))
     if spec.topologySpreadConstraints:
         causes += topology_spread(f"{path}.topologySpreadConstraints", spec.topologySpreadConstraints)
-    causes += _names(path, spec)
+    causes += _names(path, spec, _NAMES)
+    if spec.HasField("activeDeadlineSeconds") and not 1 <= spec.activeDeadlineSeconds <= 2**31 - 1:
+        where, detail = f"{path}.activeDeadlineSeconds", "must be between 1 and 2147483647, inclusive"
+        causes.append(invalid(where, spec.activeDeadlineSeconds, detail))
+    causes += _names(path, spec, _DNS_NAMES)
     if spec.tolerations:
         causes += tolerations(f"{path}.tolerations", spec.tolerations)
     for alias in spec.hostAliases:
@@ -72,8 +84,12 @@ def pod_spec(path: str, spec: Any) -> list[Cause]:
             causes.append(invalid(f"{path}.hostAliases.ip", alias.ip, "must be valid IP address"))
         for name in alias.hostnames:
             causes += invalid_all(f"{path}.hostAliases.hostnames", name, dns_subdomain(name))
+    causes += _names(path, spec, _CLASSES)
+    if spec.HasField("preemptionPolicy"):
+        causes += one_of(f"{path}.preemptionPolicy", spec.preemptionPolicy, ("PreemptLowerPriority", "Never"))
     if spec.overhead:
-        causes += whole_resource_list(f"{path}.overhead.limits", spec.overhead)
+        # Kubernetes takes it for a container's limits.
+        causes += requirements(f"{path}.overhead", core.ResourceRequirements(limits=spec.overhead))
     causes += _scheduling_gates(f"{path}.schedulingGates", spec)
     if spec.resourceClaims:
         causes += resource_claims(f"{path}.resourceClaims", spec.resourceClaims)
@@ -83,25 +99,13 @@ def pod_spec(path: str, spec: Any) -> list[Cause]:
     return causes + host_processes(path, spec) + operating_system(path, spec)
 
 
-def _names(path: str, spec: Any) -> list[Cause]:
+def _names(path: str, spec: Any, rules: dict[str, NameRule]) -> list[Cause]:
     causes: list[Cause] = []
-    for field, rule in (
-        ("serviceAccountName", dns_subdomain),
-        ("nodeName", dns_subdomain),
-        ("hostname", dns_label),
-        ("subdomain", dns_label),
-        ("priorityClassName", dns_subdomain),
-        ("runtimeClassName", dns_subdomain),
-    ):
-        value = getattr(spec, field)
-        if value:
-            causes += invalid_all(f"{path}.{field}", value, rule(value))
-    if spec.HasField("activeDeadlineSeconds") and not 1 <= spec.activeDeadlineSeconds <= 2**31 - 1:
-        where, detail = f"{path}.activeDeadlineSeconds", "must be between 1 and 2147483647, inclusive"
-        causes.append(invalid(where, spec.activeDeadlineSeconds, detail))
-    if spec.HasField("preemptionPolicy") and spec.preemptionPolicy not in ("PreemptLowerPriority", "Never"):
-        allowed = ["PreemptLowerPriority", "Never"]
-        causes.append(not_supported(f"{path}.preemptionPolicy", spec.preemptionPolicy, allowed))
+    for field, rule in rules.items():
+        name = getattr(spec, field)
+        # The one name here that may be there and empty.
+        if name or (field == "runtimeClassName" and spec.HasField(field)):
+            causes += invalid_all(f"{path}.{field}", name, rule(name, False))
     return causes
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from services.apiserver.strategy.causes import Cause, forbidden, invalid
-from services.apiserver.strategy.containers import image
+from services.apiserver.strategy.containers import padded_image
 from services.apiserver.strategy.equality import semantically_equal
 from services.apiserver.strategy.masking import take_field, take_node_affinity
 from services.apiserver.strategy.pod_annotations import pod_annotation_changes
@@ -26,13 +26,13 @@ def pod_changes(new: Any, old: Any) -> list[Cause]:
     for field in ("containers", "initContainers"):
         after, before = getattr(new.spec, field), getattr(old.spec, field)
         if len(after) != len(before):
-            detail = (
-                f"pod updates may not add or remove {'init containers' if field == 'initContainers' else 'containers'}"
-            )
-            return [*causes, forbidden(f"spec.{field}", detail)]
+            return [*causes, forbidden(f"spec.{field}", "pod updates may not add or remove containers")]
         for index, container in enumerate(after):
-            causes += image(f"spec.{field}[{index}].image", container.image)
-    causes += _deadline(new.spec, old.spec)
+            causes += padded_image(f"spec.{field}[{index}].image", container.image)
+    later = _deadline(new.spec, old.spec)
+    causes += later
+    if later and new.spec.HasField("activeDeadlineSeconds"):
+        return causes
     causes += _only_more_tolerations(new.spec, old.spec)
     causes += _gates(new.spec, old.spec)
     changed = core.PodSpec()

@@ -6,21 +6,24 @@ from typing import Any
 
 from services.apiserver.strategy.causes import (
     Cause,
+    duplicate,
     forbidden,
     invalid,
     invalid_all,
+    plain,
     qualified_name,
 )
-from services.apiserver.strategy.containers import ephemeral_containers
+from services.apiserver.strategy.containers import ephemeral_containers, padded_image
 from services.apiserver.strategy.equality import semantically_equal
 from services.apiserver.strategy.kind import Kind
 from services.apiserver.strategy.names import dns_subdomain
-from services.apiserver.strategy.pod_annotations import pod_annotations
+from services.apiserver.strategy.pod_annotations import pod_annotation_changes, pod_annotations, seccomp_twice
 from services.apiserver.strategy.pod_spec import pod_spec, pod_template
 from services.apiserver.strategy.pod_updates import pod_changes
 from services.apiserver.strategy.ports import parse_ip
 from services.apiserver.strategy.resources import requirements
 from tillerman.api.pods import qos_class
+from tillerman.api.status import internal_cause
 from tillerman.pb.k8s import core_v1_pb2 as core
 
 _BAD_IP = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
@@ -54,38 +57,66 @@ def _validate(pod: Any) -> list[Cause]:
                 if source.HasField("serviceAccountToken"):
                     path = f"spec.volumes[{index}].projected.sources[{position}].serviceAccountToken"
                     causes.append(forbidden(path, "must not be specified when serviceAccountName is not set"))
-    return causes
+    for field in ("containers", "initContainers"):
+        for index, container in enumerate(getattr(pod.spec, field)):
+            causes += padded_image(f"spec.{field}[{index}].image", container.image)
+    return causes + seccomp_twice("spec", pod)
 
 
 def _validate_status(new: Any, old: Any) -> list[Cause]:
     status = new.status
-    causes: list[Cause] = []
-    if status.nominatedNodeName:
-        name = status.nominatedNodeName
-        causes += invalid_all("status.nominatedNodeName", name, dns_subdomain(name))
-    causes += _container_statuses("status.containerStatuses", status.containerStatuses, old, new.spec.restartPolicy)
+    annotations, before = new.metadata.annotations, old.metadata.annotations
+    causes = pod_annotation_changes("metadata.annotations", annotations, before)
+    causes += pod_annotations("metadata.annotations", annotations, new.spec)
     for index, condition in enumerate(status.conditions):
         # Kubernetes itself spells this path so.
         causes += invalid_all(f"metadata.conditions[{index}].Type", condition.type, qualified_name(condition.type))
-    for index, address in enumerate(status.podIPs):
-        if parse_ip(address.ip) is None:
-            causes.append(invalid(f"status.podIPs[{index}]", address.ip, _BAD_IP))
-    if len(status.podIPs) > 2:
-        families = {getattr(parse_ip(address.ip), "version", 0) for address in status.podIPs}
-        if len(families) < len(status.podIPs):
-            addresses = [address.ip for address in status.podIPs]
-            detail = "may specify no more than one IP for each IP family"
-            causes.append(invalid("status.podIPs", addresses, detail))
+    name = status.nominatedNodeName
+    if name and name != old.status.nominatedNodeName:
+        causes += invalid_all("status.nominatedNodeName", name, dns_subdomain(name))
+    for field in ("containerStatuses", "initContainerStatuses"):
+        after, before = getattr(status, field), getattr(old.status, field)
+        causes += _container_statuses(f"status.{field}", after, before, old.spec)
+    return causes + _addresses("status.podIPs", status.podIPs) + _host_addresses("status.hostIPs", status)
+
+
+def _addresses(path: str, entries: Any) -> list[Cause]:
+    """One address of each family at most."""
+    parsed = [parse_ip(entry.ip) for entry in entries]
+    causes = [invalid(f"{path}[{i}]", entries[i].ip, _BAD_IP) for i, address in enumerate(parsed) if address is None]
+    if len(entries) < 2:
+        return causes
+    if None in parsed:
+        bad = next(entry.ip for entry, address in zip(entries, parsed, strict=True) if address is None)
+        detail = f"failed to check for dual stack with error:ipAddr {bad} is invalid"
+        causes.append(internal_cause(path, detail))
+    if len(parsed) > 2 or {getattr(address, "version", 0) for address in parsed} != {4, 6}:
+        causes.append(invalid(path, entries, "may specify no more than one IP for each IP family"))
+    seen: set[str] = set()
+    for index, entry in enumerate(entries):
+        if entry.ip in seen:
+            causes.append(duplicate(f"{path}[{index}]", plain(entry)))
+        seen.add(entry.ip)
     return causes
 
 
-def _container_statuses(path: str, statuses: Any, old: Any, restart_policy: str) -> list[Cause]:
-    """Under a policy that does not restart, a container that has ended stays so."""
+def _host_addresses(path: str, status: Any) -> list[Cause]:
+    if not status.hostIPs:
+        return []
+    first = status.hostIPs[0].ip
+    causes = [] if first == status.hostIP else [invalid(f"{path}[0].ip", first, "must be equal to `hostIP`")]
+    return causes + _addresses(path, status.hostIPs)
+
+
+def _container_statuses(path: str, statuses: Any, known: Any, spec: Any) -> list[Cause]:
+    """Under a policy that does not restart, a container that has ended stays so; but for sidecars."""
+    restart_policy = spec.restartPolicy
     if restart_policy == "Always":
         return []
-    now = {status.name: status for status in statuses}
+    sidecars = {container.name for container in spec.initContainers if container.restartPolicy == "Always"}
+    now = {status.name: status for status in statuses if status.name not in sidecars}
     causes: list[Cause] = []
-    for index, before in enumerate(old.status.containerStatuses):
+    for index, before in enumerate(known):
         after = now.get(before.name)
         if after is None or not before.state.HasField("terminated"):
             continue

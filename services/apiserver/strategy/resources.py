@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from services.apiserver.strategy.causes import (
@@ -13,7 +14,7 @@ from services.apiserver.strategy.causes import (
     qualified_name,
     required,
 )
-from tillerman.api.quantity import parse_quantity
+from tillerman.api.quantity import parse_quantity, value
 
 _COMPUTE = {"cpu", "memory", "ephemeral-storage"}
 _COUNTED = {
@@ -95,6 +96,7 @@ def requirements(path: str, resources: Any) -> list[Cause]:
     for name in sorted(limits):
         causes += container_resource_name(f"{path}.limits[{name}]", name)
         causes += amount(f"{path}.limits[{name}]", name, limits[name])
+        causes += _whole_pages(f"{path}.limits[{name}]", name, limits[name])
     for name in sorted(requests):
         causes += container_resource_name(f"{path}.requests[{name}]", name)
         causes += amount(f"{path}.requests[{name}]", name, requests[name])
@@ -108,10 +110,24 @@ def requirements(path: str, resources: Any) -> list[Cause]:
                 causes.append(invalid(f"{path}.requests", requests[name].string, detail))
         elif not overcommit:
             causes.append(required(f"{path}.limits", "Limit must be set for non overcommitable resources"))
+        causes += _whole_pages(f"{path}.requests[{name}]", name, requests[name])
     names = {*limits, *requests}
     if any(is_huge_page(name) for name in names) and not names & {"cpu", "memory"}:
         causes.append(forbidden(path, "HugePages require cpu or memory"))
     return causes
+
+
+def _whole_pages(path: str, name: str, quantity: Any) -> list[Cause]:
+    """Huge pages are used one by one; the size of one is in their name."""
+    if not is_huge_page(name):
+        return []
+    try:
+        size = parse_quantity(name.removeprefix("hugepages-"))
+    except ValueError:
+        size = Decimal(0)
+    if size > 0 and size == size.to_integral_value() and value(quantity) % size == 0:
+        return []
+    return [invalid(path, quantity.string, f"{quantity.string} is not positive integer multiple of {name}")]
 
 
 def whole_resource_list(path: str, resources: Any) -> list[Cause]:

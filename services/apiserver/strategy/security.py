@@ -111,13 +111,13 @@ def _seccomp(path: str, context: Any) -> list[Cause]:
             return [required(f"{where}.localhostProfile", "must be set when seccomp type is Localhost")]
         return descending_path(f"{where}.localhostProfile", profile.localhostProfile)
     causes: list[Cause] = []
-    if profile.HasField("localhostProfile"):
-        detail = "can only be set when seccomp type is Localhost"
-        causes.append(invalid(f"{where}.localhostProfile", profile, detail))
     if not profile.type:
         causes.append(required(f"{where}.type", "type is required when seccompProfile is set"))
     elif profile.type not in _PROFILE_TYPES:
         causes.append(not_supported(f"{where}.type", profile.type, _PROFILE_TYPES))
+    if profile.HasField("localhostProfile"):
+        detail = "can only be set when seccomp type is Localhost"
+        causes.append(invalid(f"{where}.localhostProfile", profile, detail))
     return causes
 
 

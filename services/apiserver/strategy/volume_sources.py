@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from services.apiserver.strategy.causes import Cause, invalid, invalid_all, not_supported, required
+from services.apiserver.strategy.causes import Cause, invalid, invalid_all, not_supported, required, too_long
 from services.apiserver.strategy.names import dns_label, dns_subdomain
 
 HOST_PATH_TYPES = ("", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket")
@@ -74,11 +74,12 @@ def _host_path(path: str, source: Any) -> list[Cause]:
 def _partition(path: str, source: Any) -> list[Cause]:
     if 0 <= source.partition <= 255:
         return []
-    return [invalid(f"{path}.partition", source.partition, "must be between 0 and 255, inclusive")]
+    # Kubernetes itself says 1.
+    return [invalid(f"{path}.partition", source.partition, "must be between 1 and 255, inclusive")]
 
 
 def _nfs(path: str, source: Any) -> list[Cause]:
-    if source.path and not source.path.startswith("/"):
+    if not source.path.startswith("/"):
         return [invalid(f"{path}.path", source.path, "must be an absolute path")]
     return []
 
@@ -105,13 +106,14 @@ def _initiator(path: str, name: str) -> list[Cause]:
 
 
 def _flocker(path: str, source: Any) -> list[Cause]:
+    causes: list[Cause] = []
     if not source.datasetName and not source.datasetUUID:
-        return [required(path, "one of datasetName and datasetUUID is required")]
+        causes.append(required(path, "one of datasetName and datasetUUID is required"))
     if source.datasetName and source.datasetUUID:
-        return [invalid(path, "resource", "datasetName and datasetUUID can not be specified simultaneously")]
+        causes.append(invalid(path, "resource", "datasetName and datasetUUID can not be specified simultaneously"))
     if "/" in source.datasetName:
-        return [invalid(f"{path}.datasetName", source.datasetName, "must not contain '/'")]
-    return []
+        causes.append(invalid(f"{path}.datasetName", source.datasetName, "must not contain '/'"))
+    return causes
 
 
 def _quobyte(path: str, source: Any) -> list[Cause]:
@@ -156,17 +158,19 @@ def _azure_file(path: str, source: Any) -> list[Cause]:
 
 
 def _fibre_channel(path: str, source: Any) -> list[Cause]:
-    where, detail = f"{path}.targetWWNs", "must specify either targetWWNs or wwids, but not both"
-    if not source.targetWWNs and not source.wwids:
-        return [required(where, detail)]
-    if source.targetWWNs and source.wwids:
-        return [invalid(where, source.targetWWNs, detail)]
-    if source.targetWWNs:
-        if not source.HasField("lun"):
-            return [required(f"{path}.lun", "lun is required if targetWWNs is specified")]
-        if not 0 <= source.lun <= 255:
-            return [invalid(f"{path}.lun", source.lun, "must be between 0 and 255, inclusive")]
-    return []
+    where = f"{path}.targetWWNs"
+    if not source.targetWWNs:
+        neither = "must specify either targetWWNs or wwids, but not both"
+        return [] if source.wwids else [required(where, neither)]
+    causes: list[Cause] = []
+    if source.wwids:
+        both = "targetWWNs and wwids can not be specified simultaneously"
+        causes.append(invalid(where, source.targetWWNs, both))
+    if not source.HasField("lun"):
+        causes.append(required(f"{path}.lun", "lun is required if targetWWNs is specified"))
+    elif not 0 <= source.lun <= 255:
+        causes.append(invalid(f"{path}.lun", source.lun, "must be between 0 and 255, inclusive"))
+    return causes
 
 
 def _azure_disk(path: str, source: Any) -> list[Cause]:
@@ -193,7 +197,7 @@ def _csi(path: str, source: Any) -> list[Cause]:
 def csi_driver_name(path: str, name: str) -> list[Cause]:
     causes = [] if name else [required(path)]
     if len(name) > 63:
-        causes.append(invalid(path, name, "must be no more than 63 characters"))
+        causes.append(too_long(path, 63))
     return causes + invalid_all(path, name, dns_subdomain(name.lower()))
 
 

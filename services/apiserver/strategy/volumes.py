@@ -15,11 +15,56 @@ from services.apiserver.strategy.causes import (
     required,
 )
 from services.apiserver.strategy.environment import VOLUME_FIELDS, field_reference, resource_reference
-from services.apiserver.strategy.names import dns_label
+from services.apiserver.strategy.names import dns_label, dns_subdomain
 from services.apiserver.strategy.volume_sources import descending_path, source_rules
 from tillerman.api.quantity import parse_quantity
 
 _MORE_THAN_ONE = "may not specify more than 1 volume type"
+_ISCSI_LIMIT = 64
+_ISCSI_TOO_LONG = (
+    "Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters "
+    "if iscsi.initiatorName is specified."
+)
+# The order in which Kubernetes looks for sources, where it is not that of their declaration.
+_FOUND_FIRST = (
+    "emptyDir",
+    "hostPath",
+    "gitRepo",
+    "gcePersistentDisk",
+    "awsElasticBlockStore",
+    "secret",
+    "nfs",
+    "iscsi",
+    "glusterfs",
+    "flocker",
+    "persistentVolumeClaim",
+    "rbd",
+    "cinder",
+    "cephfs",
+    "quobyte",
+    "downwardAPI",
+    "fc",
+    "flexVolume",
+    "configMap",
+    "azureFile",
+    "vsphereVolume",
+    "photonPersistentDisk",
+    "portworxVolume",
+    "azureDisk",
+    "storageos",
+    "projected",
+    "scaleIO",
+)
+_PROJECTED_FIRST = (
+    "secret",
+    "configMap",
+    "downwardAPI",
+    "serviceAccountToken",
+    "clusterTrustBundle",
+    "podCertificate",
+)
+# How Kubernetes itself spells the paths of sources that are too many.
+_MISSPELT = {"downwardAPI": "downwarAPI", "cephfs": "cephFS"}
 _MODE_DETAIL = "must be a number between 0 and 0777 (octal), both inclusive"
 
 
@@ -29,7 +74,7 @@ def volumes(path: str, entries: Iterable[Any]) -> tuple[dict[str, Any], list[Cau
     known: dict[str, Any] = {}
     for index, volume in enumerate(entries):
         where = f"{path}[{index}]"
-        problems = _pod_source(where, volume.volumeSource)
+        problems = _pod_source(where, volume.volumeSource, volume.name)
         if not volume.name:
             problems.append(required(f"{where}.name"))
         else:
@@ -43,17 +88,21 @@ def volumes(path: str, entries: Iterable[Any]) -> tuple[dict[str, Any], list[Cau
     return known, causes
 
 
-def _pod_source(path: str, source: Any) -> list[Cause]:
+def _pod_source(path: str, source: Any, volume: str) -> list[Cause]:
     given = [field.name for field, _ in source.ListFields()]
     if not given:
         return [required(path, "must specify a volume type")]
-    # An emptyDir is what Kubernetes looks for first; the first that is found is the one that may be there.
-    given.sort(key=lambda name: name != "emptyDir")
+    # The first that is found is the one that may be there.
+    given.sort(key=lambda name: _FOUND_FIRST.index(name) if name in _FOUND_FIRST else len(_FOUND_FIRST))
     name = given[0]
     causes = source_rules(f"{path}.{name}", name, getattr(source, name))
     if name in _POD_ONLY:
         causes += _POD_ONLY[name](f"{path}.{name}", getattr(source, name))
-    return causes + [forbidden(f"{path}.{other}", _MORE_THAN_ONE) for other in given[1:]]
+    causes += [forbidden(f"{path}.{_MISSPELT.get(other, other)}", _MORE_THAN_ONE) for other in given[1:]]
+    portal = source.iscsi
+    if portal.HasField("initiatorName") and len(f"{volume}:{portal.targetPortal}".encode()) > _ISCSI_LIMIT:
+        causes.append(invalid(f"{path}.name", volume, _ISCSI_TOO_LONG))
+    return causes
 
 
 def _local_path(path: str, target: str) -> list[Cause]:
@@ -132,28 +181,25 @@ def _projected(path: str, source: Any) -> list[Cause]:
     for index, projection in enumerate(source.sources):
         where = f"{path}.sources[{index}]"
         given = [field.name for field, _ in projection.ListFields()]
-        causes += [forbidden(f"{where}.{name}", _MORE_THAN_ONE) for name in given[1:]]
-        for name in given[:1]:
-            part = getattr(projection, name)
+        for name in sorted(given, key=_PROJECTED_FIRST.index):
+            part, spot = getattr(projection, name), f"{where}.{name}"
             if name in ("secret", "configMap"):
                 if not part.localObjectReference.name:
-                    causes.append(required(f"{path}.name"))
-                causes += _items(f"{path}.items", part.items)
+                    causes.append(required(f"{spot}.name"))
+                causes += _items(f"{spot}.items", part.items)
                 for item in part.items:
                     claim(item.path, part.localObjectReference.name)
             elif name == "downwardAPI":
-                causes += _downward_files(path, part.items)
+                causes += _downward_files(spot, part.items)
                 for item in part.items:
                     claim(item.path, item.path)
             elif name == "serviceAccountToken":
-                causes += _token(path, f"{where}.serviceAccountToken", part)
-                claim(part.path, part.path)
+                # Kubernetes itself leaves the source out of the second path.
+                causes += token_lifetime(f"{spot}.expirationSeconds", part.expirationSeconds)
+                causes += _local_path(f"{path}.path", part.path) if part.path else [required(f"{path}.path")]
+        if len(given) > 1:
+            causes.append(forbidden(where, "may not specify more than 1 volume type per source"))
     return causes
-
-
-def _token(path: str, where: str, token: Any) -> list[Cause]:
-    causes = token_lifetime(f"{where}.expirationSeconds", token.expirationSeconds)
-    return causes if token.path else [*causes, required(f"{path}.path")]
 
 
 def token_lifetime(path: str, seconds: int) -> list[Cause]:
@@ -178,9 +224,13 @@ def _git_repo(path: str, source: Any) -> list[Cause]:
 
 
 def _inline_csi(path: str, source: Any) -> list[Cause]:
-    if source.HasField("nodePublishSecretRef") and not source.nodePublishSecretRef.name:
+    if not source.HasField("nodePublishSecretRef"):
+        return []
+    name = source.nodePublishSecretRef.name
+    if not name:
         return [required(f"{path}.nodePublishSecretRef.name")]
-    return []
+    # Kubernetes itself leaves the reference out of this path.
+    return invalid_all(f"{path}.name", name, dns_subdomain(name))
 
 
 def _image(path: str, source: Any) -> list[Cause]:
