@@ -12,6 +12,7 @@ from services.apiserver.strategy.causes import (
     invalid,
     non_negative,
     not_supported,
+    plain,
     required,
 )
 from services.apiserver.strategy.equality import semantically_equal
@@ -19,8 +20,7 @@ from services.apiserver.strategy.group_defaults import TEMPLATE_GENERATION
 from services.apiserver.strategy.kind import Kind
 from services.apiserver.strategy.masking import take_field
 from services.apiserver.strategy.names import dns_label
-from services.apiserver.strategy.persistent_volumes import claim_spec
-from services.apiserver.strategy.pod_spec import pod_template
+from services.apiserver.strategy.pod_spec import pod_template, template_metadata
 from services.apiserver.strategy.selectors import label_selector
 from tillerman.api.selectors import from_map, from_message
 from tillerman.pb.k8s import apps_v1_pb2 as apps
@@ -78,33 +78,41 @@ def amount_of(value: Any) -> int:
     return int(value.strVal[:-1]) if value.type == 1 and value.strVal[:-1].isdigit() else int(value.intVal)
 
 
-def selector_of_template(path: str, spec: Any, *, kind: str) -> list[Cause]:
-    """The selector must be there, say something, and select the template's own pods."""
-    where, labels = f"{path}.selector", f"{path}.template.metadata.labels"
+def unselected(path: str, spec: Any) -> list[Cause] | None:
+    """What is wrong with labels of a template's pods that its own selector does not select (one that is not there
+    selects none). None: the selector cannot be read.
+    """
+    if spec.HasField("selector"):
+        try:
+            selector = from_message(spec.selector)
+        except ValueError:
+            return None
+        if selector.matches(spec.template.metadata.labels):
+            return []
+    return [invalid(f"{path}.template.metadata.labels", spec.template.metadata.labels, _MISMATCH)]
+
+
+def _selector(path: str, spec: Any, kind: str) -> list[Cause]:
+    """A selector that must be there and say something."""
     if not spec.HasField("selector"):
-        # A selector that is not there selects nothing; a DaemonSet is not told that it needs one.
-        missing = [] if kind == "daemonset" else [required(where)]
-        return [*missing, invalid(labels, spec.template.metadata.labels, _MISMATCH)]
-    causes = label_selector(where, spec.selector)
-    if not spec.selector.matchLabels and not spec.selector.matchExpressions:
-        causes.append(invalid(where, spec.selector, f"empty selector is invalid for {kind}"))
-    try:
-        selector = from_message(spec.selector)
-    except ValueError:
-        return [*causes, invalid(where, spec.selector, "invalid label selector")]
-    if not selector.empty and not selector.matches(spec.template.metadata.labels):
-        causes.append(invalid(labels, spec.template.metadata.labels, _MISMATCH))
-    return causes
+        return [required(path)]
+    return label_selector(path, spec.selector) + _empty_selector(path, spec, kind)
 
 
-def _template(path: str, spec: Any) -> list[Cause]:
-    """A template of pods that are kept running."""
-    causes = pod_template(path, spec.template)
-    if spec.template.spec.restartPolicy not in ("Always", ""):
-        causes.append(not_supported(f"{path}.spec.restartPolicy", spec.template.spec.restartPolicy, _ONLY_ALWAYS))
-    if spec.template.spec.HasField("activeDeadlineSeconds"):
-        detail = "activeDeadlineSeconds in pod template is not supported"
-        causes.append(forbidden(f"{path}.spec.activeDeadlineSeconds", detail))
+def _empty_selector(path: str, spec: Any, kind: str) -> list[Cause]:
+    if spec.selector.matchLabels or spec.selector.matchExpressions:
+        return []
+    return [invalid(path, spec.selector, f"empty selector is invalid for {kind}")]
+
+
+def _kept_running(path: str, pod: Any, kind: str) -> list[Cause]:
+    """Pods of a template are replaced when they end, so they do not end by themselves."""
+    causes: list[Cause] = []
+    if pod.restartPolicy != "Always":
+        causes.append(not_supported(f"{path}.restartPolicy", pod.restartPolicy, _ONLY_ALWAYS))
+    if pod.HasField("activeDeadlineSeconds"):
+        detail = f"activeDeadlineSeconds in {kind} is not Supported"
+        causes.append(forbidden(f"{path}.activeDeadlineSeconds", detail))
     return causes
 
 
@@ -117,15 +125,27 @@ def _read_only_disks(path: str, spec: Any) -> list[Cause]:
     ]
 
 
-def _replicated_template(path: str, spec: Any) -> list[Cause]:
-    return _template(path, spec) + (_read_only_disks(path, spec) if spec.replicas > 1 else [])
+def _replicated_template(path: str, spec: Any, kind: str) -> list[Cause]:
+    causes = pod_template(path, spec.template)
+    if spec.replicas > 1:
+        causes += _read_only_disks(path, spec)
+    return causes + _kept_running(f"{path}.spec", spec.template.spec, kind)
+
+
+def _replicas_of_template(spec: Any) -> list[Cause]:
+    """The selector and the template of a Deployment or ReplicaSet; what cannot select is not compared with what it
+    should select.
+    """
+    causes = _selector("spec.selector", spec, "deployment")
+    strangers = unselected("spec", spec)
+    if strangers is None:
+        return [*causes, invalid("spec.selector", spec.selector, "invalid label selector")]
+    return causes + strangers + _replicated_template("spec.template", spec, "ReplicaSet")
 
 
 def _validate_deployment(deployment: Any) -> list[Cause]:
     spec = deployment.spec
-    causes = non_negative("spec.replicas", spec.replicas)
-    causes += selector_of_template("spec", spec, kind="deployment")
-    causes += _replicated_template("spec.template", spec)
+    causes = non_negative("spec.replicas", spec.replicas) + _replicas_of_template(spec)
     causes += _deployment_strategy("spec.strategy", spec.strategy)
     causes += non_negative("spec.minReadySeconds", spec.minReadySeconds)
     if spec.HasField("revisionHistoryLimit"):
@@ -145,9 +165,7 @@ def _deployment_strategy(path: str, strategy: Any) -> list[Cause]:
         detail = "may not be specified when strategy `type` is 'Recreate'"
         return [forbidden(f"{path}.rollingUpdate", detail)]
     if strategy.type != "RollingUpdate":
-        allowed = ", ".join(f'"{name}"' for name in ("Recreate", "RollingUpdate"))
-        message = f'Unsupported value: "{strategy.type}": supported values: {allowed}'
-        return [Cause(path, "FieldValueNotSupported", message)]
+        return [not_supported(path, plain(strategy), ["Recreate", "RollingUpdate"])]
     rolling, where = strategy.rollingUpdate, f"{path}.rollingUpdate"
     causes = number_or_percent(f"{where}.maxUnavailable", rolling.maxUnavailable)
     causes += number_or_percent(f"{where}.maxSurge", rolling.maxSurge)
@@ -219,7 +237,7 @@ def _keep_labels(new: Any, old: Any) -> None:
 def _validate_replica_set(replica_set: Any) -> list[Cause]:
     spec = replica_set.spec
     causes = non_negative("spec.replicas", spec.replicas) + non_negative("spec.minReadySeconds", spec.minReadySeconds)
-    return causes + selector_of_template("spec", spec, kind="deployment") + _replicated_template("spec.template", spec)
+    return causes + _replicas_of_template(spec)
 
 
 def _validate_stateful_set(stateful_set: Any) -> list[Cause]:
@@ -236,13 +254,14 @@ def _validate_stateful_set(stateful_set: Any) -> list[Cause]:
     causes += non_negative("spec.ordinals.start", spec.ordinals.start)
     if spec.HasField("revisionHistoryLimit"):
         causes += non_negative("spec.revisionHistoryLimit", spec.revisionHistoryLimit)
-    causes += selector_of_template("spec", spec, kind="statefulset")
-    causes += _template("spec.template", _with_claims(spec))
-    for index, claim in enumerate(spec.volumeClaimTemplates):
-        # A claim without access modes or size is refused when it is made, not here.
-        if claim.spec.accessModes and claim.spec.resources.requests:
-            causes += claim_spec(f"spec.volumeClaimTemplates[{index}].spec", claim.spec)
-    return causes
+    causes += _selector("spec.selector", spec, "statefulset")
+    strangers = unselected("spec", spec)
+    if strangers is None:
+        causes.append(invalid("spec.selector", spec.selector))
+    else:
+        # Kubernetes leaves the rest of the template, and the claims, to those who make pods and claims of them.
+        causes += strangers + template_metadata("spec.template", spec.template)
+    return causes + _kept_running("spec.template.spec", spec.template.spec, "StatefulSet")
 
 
 def _claim_retention(path: str, policy: Any) -> list[Cause]:
@@ -251,20 +270,6 @@ def _claim_retention(path: str, policy: Any) -> list[Cause]:
         for field in ("whenDeleted", "whenScaled")
         if policy.HasField(field) and getattr(policy, field) not in ("Retain", "Delete")
     ]
-
-
-def _with_claims(spec: Any) -> Any:
-    """The spec with each claim template as a volume of the pods, as it will be."""
-    if not spec.volumeClaimTemplates:
-        return spec
-    full = apps.StatefulSetSpec()
-    full.template.CopyFrom(spec.template)
-    present = {volume.name for volume in spec.template.spec.volumes}
-    for claim in spec.volumeClaimTemplates:
-        name = claim.metadata.name
-        if name and name not in present:
-            full.template.spec.volumes.add(name=name).volumeSource.persistentVolumeClaim.claimName = name
-    return full
 
 
 def _stateful_set_strategy(path: str, strategy: Any) -> list[Cause]:
@@ -320,8 +325,12 @@ def _update_daemon_set_status(new: Any, old: Any) -> None:
 
 def _validate_daemon_set(daemon_set: Any) -> list[Cause]:
     spec = daemon_set.spec
-    causes = selector_of_template("spec", spec, kind="daemonset") + _template("spec.template", spec)
-    causes += _read_only_disks("spec.template", spec)
+    # A DaemonSet is not told that it needs a selector, nor that it cannot be read as a whole.
+    causes = label_selector("spec.selector", spec.selector) + (unselected("spec", spec) or [])
+    if spec.HasField("selector"):
+        causes += _empty_selector("spec.selector", spec, "daemonset")
+    causes += pod_template("spec.template", spec.template) + _read_only_disks("spec.template", spec)
+    causes += _kept_running("spec.template.spec", spec.template.spec, "DaemonSet")
     causes += non_negative("spec.minReadySeconds", spec.minReadySeconds)
     strategy, path = spec.updateStrategy, "spec.updateStrategy"
     if strategy.type == "RollingUpdate":
@@ -336,7 +345,7 @@ def _validate_daemon_set(daemon_set: Any) -> list[Cause]:
             detail = "may not be set when maxUnavailable is non-zero"
             causes.append(invalid(f"{where}.maxSurge", rolling.maxSurge, detail))
     elif strategy.type != "OnDelete":
-        causes.append(not_supported(f"{path}.type", strategy.type, ["RollingUpdate", "OnDelete"]))
+        causes.append(not_supported(path, plain(strategy), ["RollingUpdate", "OnDelete"]))
     if spec.HasField("revisionHistoryLimit"):
         causes += non_negative("spec.revisionHistoryLimit", spec.revisionHistoryLimit)
     return causes
@@ -361,7 +370,7 @@ def _validate_replication_controller(controller: Any) -> list[Cause]:
         return [*causes, required("spec.template")]
     if spec.selector and not from_map(spec.selector).matches(spec.template.metadata.labels):
         causes.append(invalid("spec.template.metadata.labels", spec.template.metadata.labels, _MISMATCH))
-    return causes + _replicated_template("spec.template", spec)
+    return causes + _replicated_template("spec.template", spec, "ReplicationController")
 
 
 KINDS = {

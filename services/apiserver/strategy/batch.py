@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.apiserver.strategy.apps import selector_of_template
+from services.apiserver.strategy.apps import unselected
 from services.apiserver.strategy.causes import (
     IMMUTABLE,
     Cause,
@@ -32,7 +32,6 @@ _DOMAIN = "batch.kubernetes.io/"
 _CRON_NAME_LIMIT = 52
 _MANAGED_BY_LIMIT = 63
 _FIXED = ("completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy")
-_MISMATCH = "`selector` does not match template `labels`"
 _RESTARTS = 'valid values: "OnFailure", "Never"'
 
 
@@ -56,23 +55,33 @@ def _create_job(job: Any) -> None:
 
 
 def _validate_job(job: Any) -> list[Cause]:
-    spec = job.spec
+    return (_generated_selector(job) if not job.spec.manualSelector else []) + _selecting_job_spec(job.spec)
+
+
+def _generated_selector(job: Any) -> list[Cause]:
+    """The selector must be the one that was made: whatever else selects could take another's pods."""
+    spec, labels = job.spec, job.spec.template.metadata.labels
+    causes: list[Cause] = []
+    made = {CONTROLLER_UID: job.metadata.uid, JOB_NAME: job.metadata.name}
+    for name, value in made.items():
+        if labels.get(name) != value:
+            where = f"spec.template.metadata.labels[{name}]"
+            causes.append(invalid(where, labels, f"must be '{value}'"))
+    made |= {f"{_DOMAIN}{name}": value for name, value in made.items()}
+    try:
+        selects = from_message(spec.selector).matches(made)
+    except ValueError:
+        return causes
+    return causes if selects else [*causes, invalid("spec.selector", spec.selector, "`selector` not auto-generated")]
+
+
+def _selecting_job_spec(spec: Any) -> list[Cause]:
     causes = job_spec("spec", spec)
-    if spec.manualSelector:
-        return causes + selector_of_template("spec", spec, kind="deployment")
-    # The selector must be the one that was made: whatever else selects could take another's pods.
-    uid = job.metadata.uid
-    labels = spec.template.metadata.labels
-    if labels.get(CONTROLLER_UID) != uid:
-        where = f"spec.template.metadata.labels[{CONTROLLER_UID}]"
-        causes.append(invalid(where, labels.get(CONTROLLER_UID, ""), f"must be '{uid}'"))
-    if labels.get(JOB_NAME) != job.metadata.name:
-        where = f"spec.template.metadata.labels[{JOB_NAME}]"
-        causes.append(invalid(where, labels.get(JOB_NAME, ""), f"must be '{job.metadata.name}'"))
-    generated = dict(spec.selector.matchLabels) in ({CONTROLLER_UID: uid}, {_DOMAIN + CONTROLLER_UID: uid})
-    if not generated or spec.selector.matchExpressions:
-        causes.append(invalid("spec.selector", spec.selector, "`selector` not auto-generated"))
-    return causes
+    if spec.HasField("selector"):
+        causes += label_selector("spec.selector", spec.selector)
+    else:
+        causes.append(required("spec.selector"))
+    return causes + (unselected("spec", spec) or [])
 
 
 def job_spec(path: str, spec: Any) -> list[Cause]:
@@ -156,15 +165,7 @@ def _changeable_template(new: Any, old: Any) -> Any:
 
 
 def _update_job_validated(new: Any, old: Any) -> list[Cause]:
-    causes = job_spec("spec", new.spec)
-    try:
-        selector = from_message(new.spec.selector)
-        if not selector.matches(new.spec.template.metadata.labels):
-            where = "spec.template.metadata.labels"
-            causes.append(invalid(where, new.spec.template.metadata.labels, _MISMATCH))
-    except ValueError:
-        causes += label_selector("spec.selector", new.spec.selector)
-    return causes + _update_job(new, old)
+    return _selecting_job_spec(new.spec) + _update_job(new, old)
 
 
 def _job_status(new: Any, old: Any) -> list[Cause]:
@@ -191,6 +192,9 @@ def _validate_cron_job(cron_job: Any) -> list[Cause]:
     elif spec.concurrencyPolicy not in policies:
         causes.append(not_supported("spec.concurrencyPolicy", spec.concurrencyPolicy, policies))
     causes += job_spec("spec.jobTemplate.spec", spec.jobTemplate.spec)
+    if spec.jobTemplate.spec.HasField("selector"):
+        where, detail = "spec.jobTemplate.spec.selector", "`selector` will be auto-generated"
+        causes.append(invalid(where, spec.jobTemplate.spec.selector, detail))
     if spec.jobTemplate.spec.manualSelector:
         message = 'Unsupported value: true: supported values: "nil", "false"'
         causes.append(Cause("spec.jobTemplate.spec.manualSelector", "FieldValueNotSupported", message))
@@ -204,7 +208,7 @@ def _validate_cron_job(cron_job: Any) -> list[Cause]:
         causes.append(invalid("spec.schedule", spec.schedule, both if spec.HasField("timeZone") else instead))
     if spec.HasField("timeZone"):
         causes += _time_zone("spec.timeZone", spec.timeZone)
-    if len(cron_job.metadata.name) > _CRON_NAME_LIMIT:
+    if len(cron_job.metadata.name) > _CRON_NAME_LIMIT and not cron_job.metadata.resourceVersion:
         # Its Jobs' names are longer by eleven characters.
         causes.append(invalid("metadata.name", cron_job.metadata.name, max_length(_CRON_NAME_LIMIT)))
     return causes
