@@ -1,4 +1,7 @@
-"""RFC 7386 merge patch: maps merge, null deletes, everything else replaces."""
+"""RFC 7386 merge patch: maps merge, null deletes, everything else replaces.
+
+As in Kubernetes' library, nulls go out of lists and their items too.
+"""
 
 from __future__ import annotations
 
@@ -31,5 +34,13 @@ def merge(target: Any, patch: dict[str, Any]) -> dict[str, Any]:
         elif isinstance(value, dict):
             merged[key] = merge(merged.get(key), value)
         else:
-            merged[key] = value
+            merged[key] = _without_nulls(value)
     return merged
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nulls(part) for name, part in value.items() if part is not None}
+    if isinstance(value, list):
+        return [_without_nulls(part) for part in value if part is not None]
+    return value

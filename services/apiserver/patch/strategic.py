@@ -1,6 +1,6 @@
 """Strategic merge patch: lists merge by the keys that Kubernetes declares, and directives say what a merge cannot.
 
-Directives: `$patch: delete | replace | merge` in a map or a list's element, `$retainKeys`, and beside a list
+Directives: `$patch: delete | replace` in a map or a list's element, `$retainKeys`, and beside a list
 `$deleteFromPrimitiveList/<field>` and `$setElementOrder/<field>`. Declarations come from the descriptors' options.
 """
 
@@ -14,18 +14,24 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from services.apiserver.patch.element_order import normalize_order, order_mismatch
 from services.apiserver.patch.errors import bad_patch, malformed
 from services.apiserver.strategy.fields import facts, is_map, json_fields
+from tillerman.api import codec
 
 _PATCH = "$patch"
 _RETAIN = "$retainKeys"
 _DELETE_PREFIX = "$deleteFromPrimitiveList/"
 _ORDER_PREFIX = "$setElementOrder/"
+BAD_RETAIN_KEYS = "invalid patch format of retainKeys"
 _DIRECTIVES = (_PATCH, _RETAIN, _DELETE_PREFIX, _ORDER_PREFIX)
 
 
 def strategic_merge(current: dict[str, Any], patch: Any, descriptor: Any) -> dict[str, Any]:
     """The merged object; `current` is left alone. Raises Invalid or BadRequest with Kubernetes' texts."""
+    if patch is None:
+        return current
     if not isinstance(patch, dict):
-        raise malformed("json: cannot unmarshal into Go value of type map[string]interface {}")
+        raise malformed(
+            f"json: cannot unmarshal {codec.json_type(patch)} into Go value of type map[string]interface {{}}"
+        )
     merged: dict[str, Any] = _Merge(patch).maps(copy.deepcopy(current), copy.deepcopy(patch), descriptor)
     return merged
 
@@ -42,7 +48,7 @@ class _Merge:
             return clean_map(patch)
         if directive == "delete":
             return {}
-        if directive not in (None, "merge"):
+        if directive is not None:
             raise malformed(f"unknown patch type: {directive} in map: {go_map({_PATCH: directive, **patch})}")
         self._retain(original, patch)
         orders = {k.removeprefix(_ORDER_PREFIX): patch.pop(k) for k in list(patch) if k.startswith(_ORDER_PREFIX)}
@@ -90,13 +96,11 @@ class _Merge:
         declared = facts(field) if field is not None else None
         merges = declared is not None and "merge" in declared.patch_strategy
         before = original.get(name)
-        if not merges or declared is None:
+        if not merges or declared is None or not isinstance(before, list):
             if value is not None:
                 original[name] = clean(value)
-            return
-        if not isinstance(before, list):
-            if value is not None:
-                original[name] = clean(value)
+            elif gone and isinstance(before, list):
+                original[name] = [item for item in before if item not in gone]
             return
         patch = value or []
         if not declared.merge_key or (field is not None and field.message_type is None):
@@ -114,7 +118,9 @@ class _Merge:
         for item in patch:
             if key not in item:
                 raise malformed(f"map: {go_map(item)} does not contain declared merge key: {key}")
-            if item.get(_PATCH) not in (None, "delete", "merge"):
+            if item.get(_PATCH) == "merge":
+                raise malformed("merging lists cannot yet be specified in the patch")
+            if item.get(_PATCH) not in (None, "delete"):
                 raise malformed(f"unknown patch type: {item[_PATCH]} in map: {go_map(item)}")
         if any(not isinstance(entry, dict) for entry in order or ()):
             raise malformed(f"list element types are not identical: [{go_value(before)} {go_value(order)}]")
@@ -146,12 +152,10 @@ class _Merge:
             return
         keys = patch.pop(_RETAIN)
         if not isinstance(keys, list):
-            self._refuse("cannot restore slice from map")
-        for key in patch:
-            if key not in keys and not key.startswith("$"):
-                raise malformed(
-                    f"the patch contains the key {key} that is not in its $retainKeys list {go_value(keys)}"
-                )
+            raise malformed(BAD_RETAIN_KEYS)
+        for key, value in patch.items():
+            if value is not None and key not in keys and not key.startswith((_DELETE_PREFIX, _ORDER_PREFIX)):
+                raise malformed(BAD_RETAIN_KEYS)
         for key in [k for k in original if k not in keys]:
             del original[key]
 

@@ -32,6 +32,8 @@ OBJECTS = st.dictionaries(KEYS, VALUES, max_size=4)
 def without_nulls(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: without_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [without_nulls(item) for item in value if item is not None]
     return value
 
 
