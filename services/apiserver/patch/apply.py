@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+from services.apiserver.patch import last_applied
 from services.apiserver.patch.errors import malformed
 from services.apiserver.patch.field_paths import EMPTY, FieldSet, shown, with_named_parents
 from services.apiserver.patch.field_types import DEDUCED, FieldType, message_type
@@ -108,7 +109,11 @@ def apply(
 
     conflicts = _conflicts(updated, seen_in, who)
     if conflicts and not force:
-        raise _refusal(conflicts)
+        # kubectl takes over what kubectl applied in the client.
+        yielded = last_applied.owned(before, api_version, types) if manager == last_applied.MANAGER else EMPTY
+        kept = {other: fields - yielded for other, fields in conflicts.items() if fields - yielded}
+        if kept:
+            raise _refusal(kept)
     for other, fields in conflicts.items():
         updated.entries[other].fields -= fields
     for other, owned in updated.entries.items():
@@ -118,6 +123,8 @@ def apply(
     if difference.empty and live is not None and _same_owners(managers, updated):
         updated = managers
     result = {"apiVersion": api_version, "kind": kind, **wanted}
+    if manager == last_applied.MANAGER:
+        result = last_applied.brought_up_to_date(result, applied)
     return _with_record(result, updated)
 
 
@@ -182,15 +189,18 @@ def _record(
 ) -> None:
     difference = compare(before, after, types)
     taken = difference.set - STRIPPED
+    known = managers.entries.get(who)
+    former = known.fields if known is not None else EMPTY
     for owned in managers.entries.values():
         seen = None if owned.api_version == api_version else elsewhere(owned.api_version)
         seen = seen or difference
         if not seen.empty:
             owned.fields -= seen.set | seen.removed
     if taken:
-        known = managers.entries.get(who)
-        kept = known.fields if known is not None else EMPTY
-        managers.entries[who] = Owned(kept | taken, api_version, time)
+        fields = taken | (known.fields if known is not None else EMPTY)
+        # Other values for the same fields are no new claim.
+        since = known.time if known is not None and fields == former else time
+        managers.entries[who] = Owned(fields, api_version, since)
     managers.tidy()
     managers.limit_updaters()
 

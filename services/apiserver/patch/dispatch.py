@@ -36,9 +36,19 @@ def apply_patch(patch_type: str, current: dict[str, Any], patch: bytes, types: A
         return json_patch.apply(current, parse(patch))
     if kind == MERGE_PATCH:
         return merge_patch.apply(current, parse(patch, whole="Invalid JSON Patch"))
-    if kind == STRATEGIC_MERGE_PATCH and types is not None:
-        return strategic_merge(current, parse(patch), types)
-    if types is None:
+    check_type(patch_type, custom=types is None)
+    merged = strategic_merge(current, parse(patch), types)
+    # The result is taken as what the object is, whatever the patch calls it.
+    return {**merged, **{name: current[name] for name in ("apiVersion", "kind") if name in current}}
+
+
+def check_type(patch_type: str, *, custom: bool) -> None:
+    """Raises UnsupportedMediaType for what such a resource takes no patches of."""
+    kind = _SHORT.get(patch_type, patch_type.partition(";")[0].strip())
+    taken = (JSON_PATCH, MERGE_PATCH, APPLY_PATCH, *(() if custom else (STRATEGIC_MERGE_PATCH,)))
+    if kind in taken:
+        return
+    if custom:
         raise unsupported_media_type([JSON_PATCH, MERGE_PATCH, APPLY_PATCH])
     # Of the built-in kinds the router itself knows what they take.
     raise make(415, "UnsupportedMediaType", "415: Unsupported Media Type")

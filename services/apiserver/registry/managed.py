@@ -23,12 +23,20 @@ from tillerman.pb.k8s import meta_v1_pb2
 
 # What a manager owns of a new object whose likes have been created before.
 _OWNED = Alike()
+# Bytes in a manager's name.
+MAX_MANAGER = 128
 COMPONENTS = ("system:kube-", "system:node:", "system:cloud-controller-manager", "system:apiserver")
 
 
 def manager_of(context: Context) -> str:
-    """The name that the caller gave, or its program's: "kubectl/v1.32" is kubectl."""
-    return context.field_manager or context.user_agent.partition("/")[0] or context.user.name
+    """The name that the caller gave, or its program's."""
+    return context.field_manager or program_of(context.user_agent) or context.user.name
+
+
+def program_of(user_agent: str) -> str:
+    """ "kubectl/v1.32" is kubectl; what cannot be printed, and what is too long for a manager's name, is left out."""
+    name = "".join(filter(str.isprintable, user_agent.partition("/")[0]))
+    return name.encode()[:MAX_MANAGER].decode(errors="ignore")
 
 
 def begins_record(context: Context) -> bool:
@@ -36,8 +44,10 @@ def begins_record(context: Context) -> bool:
     return named and not context.user.name.startswith(COMPONENTS)
 
 
-def track(resource: Resource, new: Any, old: Any | None, context: Context) -> None:
-    """Brings ``new``'s record up to date, in place."""
+def track(resource: Resource, new: Any, old: Any | None, context: Context, subresource: str = "") -> None:
+    """Brings ``new``'s record up to date, in place. Through a subresource nobody edits the record itself."""
+    if old is not None and subresource:
+        put_entries(new, old.metadata.managedFields)
     if old is None:
         if not begins_record(context):
             del new.metadata.managedFields[:]

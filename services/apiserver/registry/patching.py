@@ -40,6 +40,7 @@ class Patcher:
         info = view.info if view is not None else resource.info
         if patch_type == patches.APPLY_PATCH:
             return await self._apply(resource, namespace, name, patch, context, subresource, view)
+        patches.check_type(patch_type, custom=resource.custom)
 
         async def change(old: Any) -> Any:
             current = _form(resource, old, view)

@@ -19,6 +19,7 @@ from services.apiserver.admission.chain import CREATE, UPDATE, Attributes, Chain
 from services.apiserver.cache.entry import Entry
 from services.apiserver.registry import managed
 from services.apiserver.registry.context import Context
+from services.apiserver.registry.owners import distinct_owners
 from services.apiserver.registry.partial import OWN_RULES, RESTRICTED, restrict
 from services.apiserver.registry.reading import Reader
 from services.apiserver.registry.requester import REQUESTS, name_requester
@@ -109,6 +110,7 @@ class Writer:
         check_identity(resource, obj, namespace, name)
         if obj.metadata.resourceVersion:
             raise bad_request("resourceVersion should not be set on objects to be created")
+        distinct_owners(obj.metadata, context)
         resource.default(obj)
         if track:
             # What admission and the kind's rules add is not the caller's.
@@ -286,12 +288,13 @@ class Writer:
             raise invalid(resource.name, name, [resource_version_needed()], resource.group)
         if meta.resourceVersion and meta.resourceVersion != old.metadata.resourceVersion:
             raise conflict(resource.name, name, resource.group)
+        distinct_owners(meta, context)
         resource.default(new)
         if subresource == "status":
             # What the write has no say in is nobody's loss either, however old the rest of the object is.
             resource.prepare_for_update(new, old, subresource)
         if track:
-            managed.track(resource, new, old, context)
+            managed.track(resource, new, old, context, subresource)
         attributes.obj = new
         if not admitted:
             await self._admission.admit(attributes)

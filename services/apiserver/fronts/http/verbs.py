@@ -16,6 +16,7 @@ from services.apiserver.fronts.http.paths import flag, number
 from services.apiserver.fronts.instrument import Instrument
 from services.apiserver.fronts.kinds import expected_kind, subresource_verbs
 from services.apiserver.registry.context import Context, User
+from services.apiserver.registry.managed import MAX_MANAGER
 from services.apiserver.registry.reading import ListOptions, ListPage, WatchOptions
 from services.apiserver.registry.registry import Registry, Target
 from services.apiserver.registry.writing import Written
@@ -38,7 +39,6 @@ from tillerman.pb.k8s import meta_v1_pb2
 APPLY = "application/apply-patch+yaml"
 ONE_SHAPES, LIST_SHAPES = ("Table", "PartialObjectMetadata"), ("Table", "PartialObjectMetadataList")
 WATCH_SECONDS = 1800
-MAX_MANAGER = 128
 # By method and whether the path is a collection's.
 _VERBS = {
     ("GET", True): "list",
@@ -217,17 +217,13 @@ class Verbs:
     def _context(self, request: Request, user: User) -> Context:
         """Raises Invalid for parameters that no write takes."""
         query = request.query
-        check_dry_run([query["dryRun"]] if "dryRun" in query else [], _options_kind(request.method))
-        validation = query.get("fieldValidation", "")
-        if validation not in ("", "Strict", "Warn", "Ignore"):
-            cause = not_supported("fieldValidation", validation, ("", "Ignore", "Strict", "Warn"))
-            raise invalid(f"{_options_kind(request.method)}.meta.k8s.io", "", [cause])
-        if causes := manager_faults(query.get("fieldManager", "")):
+        if causes := write_faults(request):
             raise invalid(f"{_options_kind(request.method)}.meta.k8s.io", "", causes)
+        validation = query.get("fieldValidation", "")
         return Context(
             user,
             dry_run=query.get("dryRun") == "All",
-            field_manager=query.get("fieldManager") or request.user_agent.partition("/")[0][:MAX_MANAGER],
+            field_manager=query.get("fieldManager", ""),
             field_validation=validation or "Warn",
             force=flag(query, "force"),
             user_agent=request.user_agent,
@@ -266,14 +262,6 @@ class Verbs:
         accept = self._accepted(request, self._shapes(request))
         context = self._context(request, user)
         kind = media_type_of(request.content_type)
-        if kind == APPLY:
-            context.field_manager = request.query.get("fieldManager", "")
-            if not context.field_manager:
-                cause = required("fieldManager", "is required for apply patch")
-                raise invalid("PatchOptions.meta.k8s.io", "", [cause])
-        elif "force" in request.query:
-            cause = forbidden_field("force", "may not be specified for non-apply patch")
-            raise invalid("PatchOptions.meta.k8s.io", "", [cause])
         written = await self._registry.patch(request.target, kind, request.body, context)
         return _warned(self._one(request, written, accept, _code(written)), context)
 
@@ -316,7 +304,8 @@ class Verbs:
                 options.orphanDependents = flag(query, "orphanDependents")
         if "dryRun" in query and not options.dryRun:
             options.dryRun.append(query["dryRun"])
-        check_dry_run(list(options.dryRun), "DeleteOptions")
+        if causes := dry_run_faults(list(options.dryRun)):
+            raise invalid("DeleteOptions.meta.k8s.io", "", causes)
         return options
 
 
@@ -398,9 +387,25 @@ def _check_initial_events(query: Mapping[str, str], options: WatchOptions) -> No
         raise invalid("ListOptions.meta.k8s.io", "", causes)
 
 
-def check_dry_run(values: list[str], kind: str) -> None:
-    if any(value != "All" for value in values):
-        raise invalid(f"{kind}.meta.k8s.io", "", [not_supported("dryRun", values, ("All",))])
+def dry_run_faults(values: list[str]) -> list[Cause]:
+    return [not_supported("dryRun", values, ("All",))] if any(value != "All" for value in values) else []
+
+
+def write_faults(request: Request) -> list[Cause]:
+    """What is wrong with the options of a create, update or patch."""
+    query, causes = request.query, []
+    manager, validation = query.get("fieldManager", ""), query.get("fieldValidation", "")
+    if request.method == "PATCH":
+        applies = media_type_of(request.content_type) == APPLY
+        if applies and not manager:
+            causes.append(required("fieldManager", "is required for apply patch"))
+        if not applies and "force" in query:
+            causes.append(forbidden_field("force", "may not be specified for non-apply patch"))
+    causes += manager_faults(manager)
+    causes += dry_run_faults([query["dryRun"]] if "dryRun" in query else [])
+    if validation not in ("", "Strict", "Warn", "Ignore"):
+        causes.append(not_supported("fieldValidation", validation, ("", "Ignore", "Strict", "Warn")))
+    return causes
 
 
 def manager_faults(name: str) -> list[Cause]:
