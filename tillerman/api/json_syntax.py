@@ -14,6 +14,15 @@ _CLOSING = {ord("{"): ord("}"), ord("["): ord("]")}
 _PLAIN = re.compile(rb'[^"\\\x00-\x1f]*')
 
 
+def no_type_meta(found: str) -> str:
+    """A value (of a JSON type) where an object with its kind should be."""
+    fields = ('APIVersion string "json:\\"apiVersion,omitempty\\""', 'Kind string "json:\\"kind,omitempty\\""')
+    return (
+        f"couldn't get version/kind; json parse error: json: cannot unmarshal {found} into Go value of type struct "
+        f"{{ {'; '.join(fields)} }}"
+    )
+
+
 def syntax_error(text: bytes) -> str:
     """The first fault of the text; empty when it is JSON."""
     try:

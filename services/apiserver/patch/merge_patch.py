@@ -10,18 +10,14 @@ from typing import Any
 import orjson
 
 from services.apiserver.patch.errors import bad_patch
-
-_NOT_AN_OBJECT = (
-    "couldn't get version/kind; json parse error: json: cannot unmarshal {} into Go value of type struct "
-    '{{ APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }}'
-)
+from tillerman.api.json_syntax import no_type_meta
 
 
 def apply(current: dict[str, Any], patch: Any) -> dict[str, Any]:
     """The merged object. Raises Invalid (field "patch") for a patch that is not an object."""
     if not isinstance(patch, dict):
         kind = "array" if isinstance(patch, list) else "string" if isinstance(patch, str) else "number"
-        raise bad_patch(orjson.dumps(patch).decode(), _NOT_AN_OBJECT.format(kind))
+        raise bad_patch(orjson.dumps(patch).decode(), no_type_meta(kind))
     return merge(current, patch)
 
 

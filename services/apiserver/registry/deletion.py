@@ -255,7 +255,7 @@ def check_options(options: meta_v1_pb2.DeleteOptions) -> None:
         if options.HasField("orphanDependents"):
             detail = "orphanDependents and deletionPropagation cannot be both set"
             causes.append(invalid_value("propagationPolicy", options.propagationPolicy, detail))
-        elif options.propagationPolicy not in ("Orphan", "Background", "Foreground", ""):
+        elif options.propagationPolicy not in ("Orphan", "Background", "Foreground"):
             causes.append(
                 not_supported(
                     "propagationPolicy", options.propagationPolicy, ("Foreground", "Background", "Orphan", "nil")

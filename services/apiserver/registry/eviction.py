@@ -13,7 +13,7 @@ from services.apiserver.registry.deletion import Deleter
 from services.apiserver.registry.reading import Reader
 from services.apiserver.registry.registry import BaseSubresource, Target
 from services.apiserver.registry.resource import Resource
-from services.apiserver.registry.writing import Writer
+from services.apiserver.registry.writing import Writer, other_namespace
 from tillerman.api import selectors, times
 from tillerman.api.pods import is_ready
 from tillerman.api.status import Cause, StatusError, bad_request, make, too_many_requests
@@ -35,6 +35,8 @@ class Eviction(BaseSubresource):
     async def create(self, resource: Resource, target: Target, body: Any, context: Context) -> Message:
         if body.metadata.name != target.name:
             raise bad_request("name in URL does not match name in Eviction object")
+        if body.metadata.namespace not in ("", target.namespace):
+            raise other_namespace()
         options = meta_v1_pb2.DeleteOptions()
         options.CopyFrom(body.deleteOptions)
         pod = (await self._reader.get(resource, target.namespace, target.name)).message()

@@ -14,7 +14,13 @@ from services.apiserver.registry.managed import manager_of
 from services.apiserver.registry.reading import Reader
 from services.apiserver.registry.registry import BaseSubresource, Target
 from services.apiserver.registry.resource import Resource
-from services.apiserver.registry.writing import Writer, check_identity, check_name, precondition_conflict
+from services.apiserver.registry.writing import (
+    Writer,
+    check_identity,
+    check_name,
+    other_namespace,
+    precondition_conflict,
+)
 from tillerman.api import codec, times
 from tillerman.api.meta import set_condition
 from tillerman.api.status import (
@@ -43,6 +49,8 @@ class Binding(BaseSubresource):
     async def create(self, resource: Resource, target: Target, body: Any, context: Context) -> Message:
         if body.metadata.name != target.name:
             raise bad_request("name in URL does not match name in Binding object")
+        if body.metadata.namespace not in ("", target.namespace):
+            raise other_namespace()
         causes = []
         if body.target.kind not in ("", "Node"):
             causes.append(not_supported("target.kind", body.target.kind, ("Node", "<empty>")))
@@ -133,7 +141,7 @@ class Scale(BaseSubresource):
         meta = body.metadata
         check_name(meta.name, target.name)
         if meta.namespace and meta.namespace != target.namespace:
-            raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
+            raise other_namespace()
         return await self._set(resource, target, context, lambda _current: body)
 
     async def patch(

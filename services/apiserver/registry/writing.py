@@ -410,12 +410,16 @@ def check_identity(resource: Resource, obj: Any, namespace: str, name: str) -> N
     asked = namespace if resource.namespaced else ""
     if meta.namespace and meta.namespace != asked:
         if not name:
-            raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
+            raise other_namespace()
         raise bad_request(
             f"the namespace of the object ({meta.namespace}) does not match the namespace on the request ({asked})"
         )
     if resource.namespaced:
         meta.namespace = namespace
+
+
+def other_namespace() -> StatusError:
+    return bad_request("the namespace of the provided object does not match the namespace sent on the request")
 
 
 def check_name(name: str, asked: str) -> None:

@@ -86,8 +86,9 @@ def _node_status(status: Any) -> None:
 
 
 def _pod_status(status: Any) -> None:
-    """podIP is the first of podIPs."""
-    if status.podIP and not status.podIPs:
+    """podIP is the first of podIPs; where they differ, whoever wrote it knew of one address only."""
+    if status.podIP and (not status.podIPs or status.podIPs[0].ip != status.podIP):
+        del status.podIPs[:]
         status.podIPs.add(ip=status.podIP)
     elif status.podIPs and not status.podIP:
         status.podIP = status.podIPs[0].ip

@@ -53,7 +53,7 @@ def _mask_changeable(spec: Any, old: Any) -> None:
     for field in ("containers", "initContainers"):
         for container, before in zip(getattr(spec, field), getattr(old, field), strict=True):
             container.image = before.image
-    for field in ("activeDeadlineSeconds", "tolerations", "schedulingGates", "ephemeralContainers"):
+    for field in ("activeDeadlineSeconds", "tolerations", "schedulingGates"):
         take_field(spec, old, field)
     if spec.terminationGracePeriodSeconds == 1 and old.terminationGracePeriodSeconds < 0:
         spec.terminationGracePeriodSeconds = old.terminationGracePeriodSeconds

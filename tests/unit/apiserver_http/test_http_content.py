@@ -46,10 +46,25 @@ def test_paths_of_no_resource(path: str) -> None:
 def test_query_values() -> None:
     assert flag({"watch": "1"}, "watch") and not flag({}, "watch")
     assert number({"limit": "5"}, "limit") == 5 and number({}, "limit") is None
-    for read in (flag, number):
-        with pytest.raises(StatusError) as caught:
-            read({"x": "many"}, "x")
-        assert caught.value.code == 400
+    with pytest.raises(StatusError) as caught:
+        number({"x": "many"}, "x")
+    assert caught.value.code == 400
+
+
+@pytest.mark.parametrize(("value", "meant"), [("0", False), ("False", False), ("", True), ("maybe", True), ("1", True)])
+def test_whatever_does_not_say_no_means_yes(value: str, meant: bool) -> None:
+    assert flag({"watch": value}, "watch") is meant
+
+
+@pytest.mark.parametrize("body", [b"null", b"{}"])
+def test_a_body_that_says_nothing_is_an_empty_object(body: bytes) -> None:
+    assert not content.decode(body, content.JSON, ("v1", "ConfigMap"), Context()).ListFields()
+
+
+def test_a_body_that_is_no_object_is_quoted_as_it_came() -> None:
+    with pytest.raises(StatusError) as caught:
+        content.decode(b"- a", content.YAML, ("v1", "ConfigMap"), Context())
+    assert caught.value.message.endswith('Kind string "json:\\"kind,omitempty\\"" } (2d2061)')
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,7 @@ def test_a_namespace_waits_for_its_finalizers() -> None:
 def test_bad_options_are_refused() -> None:
     for options in (
         meta.DeleteOptions(propagationPolicy="Sideways"),
+        meta.DeleteOptions(propagationPolicy=""),
         meta.DeleteOptions(propagationPolicy="Orphan", orphanDependents=True),
         meta.DeleteOptions(dryRun=["Some"]),
     ):

@@ -239,3 +239,9 @@ def test_a_deadline_that_grows_is_the_only_thing_told() -> None:
     content = pod({"activeDeadlineSeconds": 5})
     refused = updated(content, activeDeadlineSeconds=9, hostname="h")
     assert refused == {("spec.activeDeadlineSeconds", INVALID)}
+
+
+def test_debugging_containers_come_through_their_subresource_alone() -> None:
+    debug = [{"name": "debug", "image": "i"}]
+    assert updated(pod(), ephemeralContainers=debug) == {("spec", FORBIDDEN)}
+    assert through(pod(), "ephemeralcontainers", {}, {"spec": {**pod()["spec"], "ephemeralContainers": debug}}) == set()

@@ -23,7 +23,7 @@ from services.apiserver.fronts.http.channel_wires import (
     WebSocketWire,
     Wire,
 )
-from services.apiserver.fronts.http.logs import kubelet_failure
+from services.apiserver.fronts.http.logs import check_container, kubelet_failure
 from services.apiserver.fronts.http.paths import flag
 from services.apiserver.fronts.http.upgrades import negotiated, take_over, wants_spdy
 from services.apiserver.fronts.pods import EOF, Kubelets, exec_options
@@ -56,6 +56,7 @@ class Channels:
         """Raises StatusError before the connection is upgraded; later failures travel on the status channel."""
         start = start_of(request, target)
         await self._registry.connect(target, exec_options(start, target.subresource), Context(user))
+        check_container(await self._kubelets.pod(target.namespace, target.name), start)
         channel, node = await self._kubelets.channel_of(target.namespace, target.name)
         if target.subresource == "exec" and not start.command:
             raise bad_request("you must specify at least one command for the container")

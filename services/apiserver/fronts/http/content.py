@@ -19,16 +19,16 @@ from services.apiserver.fronts.objects import JSON, PROTOBUF, unknown_of
 from services.apiserver.registry.context import Context
 from services.apiserver.registry.writing import Written
 from tillerman.api import codec, envelope
-from tillerman.api.json_syntax import syntax_error
+from tillerman.api.json_syntax import no_type_meta, syntax_error
 from tillerman.api.manifest import parse_document
 from tillerman.api.scheme import SCHEME, ResourceInfo
 from tillerman.api.status import StatusError, bad_request, make, unsupported_media_type
 from tillerman.pb.k8s import meta_v1_pb2
 
 YAML = "application/yaml"
-_SCHEME_NAME = "k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30"
 # How much of a body that says nothing is quoted.
 _SHOWN = 30
+_SCHEME_NAME = "k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30"
 META = "meta.k8s.io/v1"
 SHAPE_VERSIONS = frozenset({"v1", "v1beta1"})
 
@@ -123,12 +123,12 @@ def decode(body: bytes, content_type: str, expected: tuple[str, str], context: C
         raw = as_json(body, content_type, faults)
     except codec.DecodeError as error:
         raise unrecognized(expected, str(error), body) from error
-    head = _loads(raw, expected)
+    head = _loads(raw, expected, body)
     api_version, kind = head.get("apiVersion") or "", head.get("kind") or ""
     check_kind(api_version, kind, expected)
     told = faults if context.field_validation in ("Strict", "Warn") else None
     try:
-        message = codec.from_json(raw, SCHEME.message_type(*expected), unknown=told)
+        message = codec.from_json(raw if head else b"{}", SCHEME.message_type(*expected), unknown=told)
         if faults and context.field_validation == "Strict":
             raise codec.DecodeError(faults, strict=True)
     except codec.DecodeError as error:
@@ -147,7 +147,7 @@ def decode_custom(body: bytes, content_type: str, resource: CustomResource, cont
         raw = as_json(body, content_type)
     except codec.DecodeError as error:
         raise unrecognized(expected, str(error), body) from error
-    head = _loads(raw, expected)
+    head = _loads(raw, expected, body)
     api_version, kind = head.get("apiVersion") or "", head.get("kind") or ""
     if api_version and kind and api_version != expected[0]:
         raise wrong_version(api_version, expected[0])
@@ -162,13 +162,13 @@ def check_kind(api_version: str, kind: str, expected: tuple[str, str]) -> None:
     if (api_version or expected[0], kind or expected[1]) == expected:
         return
     found = (api_version or expected[0], kind or expected[1])
-    version = found[0].rpartition("/")[2]
     same_group = _group(found[0]) == _group(expected[0])
     if found[1] == expected[1] and same_group:
         raise wrong_version(found[0], expected[0])
     if not SCHEME.has_kind(*found):
         reason = f'no kind "{found[1]}" is registered for version "{found[0]}" in scheme "{_SCHEME_NAME}"'
     else:
+        version = found[0].rpartition("/")[2]
         internal = f"{_package(expected[0])}.{expected[1]}"
         reason = f"converting ({version}.{found[1]}) to ({internal}): unknown conversion"
     raise cannot_handle(found[1], found[0], expected, reason)
@@ -197,19 +197,21 @@ def _from_protobuf(body: bytes, expected: tuple[str, str]) -> Message:
         raise bad_request(f"the body is not a {expected[1]} in protobuf: {error}") from error
 
 
-def _loads(raw: bytes, expected: tuple[str, str]) -> dict[str, Any]:
+def _loads(raw: bytes, expected: tuple[str, str], body: bytes) -> dict[str, Any]:
+    """The object of a body, which `raw` is the JSON of; null is one that says nothing."""
     try:
         head = orjson.loads(raw)
     except ValueError as error:
         reason = f"couldn't get version/kind; json parse error: {syntax_error(raw) or error}"
-        raise unrecognized(expected, reason, raw) from error
+        raise unrecognized(expected, reason, body) from error
+    if head is None:
+        return {}
     if not isinstance(head, dict):
-        reason = f"json: cannot unmarshal {codec.json_type(head)} into Go value of type struct"
-        raise unrecognized(expected, f"couldn't get version/kind; json parse error: {reason}", raw)
+        raise unrecognized(expected, no_type_meta(codec.json_type(head)), body)
     for name in ("apiVersion", "kind"):
         if not isinstance(head.get(name, ""), str | None):
             reason = f"json: cannot unmarshal {codec.json_type(head[name])} into Go struct field .{name} of type string"
-            raise unrecognized(expected, f"couldn't get version/kind; json parse error: {reason}", raw)
+            raise unrecognized(expected, f"couldn't get version/kind; json parse error: {reason}", body)
     return head
 
 
@@ -251,7 +253,7 @@ def delete_options(body: bytes, content_type: str) -> meta_v1_pb2.DeleteOptions:
             options: Message = codec.from_protobuf(unknown.raw, meta_v1_pb2.DeleteOptions)
         else:
             raw = as_json(body, content_type)
-            head = _loads(raw, (META, "DeleteOptions"))
+            head = _loads(raw, (META, "DeleteOptions"), body)
             kind = head.get("kind") or ""
             options = codec.from_dict(head, meta_v1_pb2.DeleteOptions)
     except codec.DecodeError as error:

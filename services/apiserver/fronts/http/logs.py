@@ -83,19 +83,20 @@ def log_request(request: Request) -> pods_pb2.LogsRequest:
         else:
             setattr(wanted, field, value)
     if query.get("sinceSeconds") and query.get("sinceTime"):
-        causes.append(forbidden_field("", "at most one of `sinceTime` or `sinceSeconds` may be specified"))
+        # Kubernetes names no field here but prints its empty path.
+        causes.append(forbidden_field("[]", "at most one of `sinceTime` or `sinceSeconds` may be specified"))
     if causes:
         raise invalid("PodLogOptions", target.name, causes)
     if query.get("sinceTime"):
         try:
             since = times.parse_rfc3339(query["sinceTime"])
         except ValueError as error:
-            raise bad_request(f"sinceTime: {error}") from error
+            raise bad_request(str(error)) from error
         wanted.since_time.seconds, wanted.since_time.nanos = since.seconds, since.nanos
     return wanted
 
 
-def check_container(pod: Any, wanted: pods_pb2.LogsRequest) -> None:
+def check_container(pod: Any, wanted: pods_pb2.LogsRequest | pods_pb2.ExecStart) -> None:
     """Fills in the only container of a pod. Raises BadRequest when the pod lacks the wanted one, or has several."""
     spec = pod.spec
     containers = [container.name for container in spec.containers]

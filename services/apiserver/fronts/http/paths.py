@@ -13,7 +13,7 @@ from tillerman.api.status import StatusError, bad_request, no_such_path
 # Segments below a namespace's name that are the namespace's own subresources.
 OF_NAMESPACES = frozenset({"status", "finalize"})
 NUMBER = re.compile(r"[-+]?[0-9]+")
-TRUE, FALSE = frozenset({"1", "true", "t", "yes"}), frozenset({"", "0", "false", "f", "no"})
+FALSE = frozenset({"0", "false"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +52,8 @@ def resource_path(segments: list[str]) -> ResourcePath:
 
 
 def flag(query: Mapping[str, str], name: str) -> bool:
-    """A boolean parameter. Raises BadRequest."""
-    value = query.get(name, "").lower()
-    if value in TRUE:
-        return True
-    if value in FALSE:
-        return False
-    raise bad_request(f'strconv.ParseBool: parsing "{query[name]}": invalid syntax')
+    """A boolean parameter: whatever is there, and does not say no, means yes."""
+    return name in query and query[name].lower() not in FALSE
 
 
 def number(query: Mapping[str, str], name: str) -> int | None:

@@ -298,9 +298,9 @@ class Verbs:
             seconds = number(query, "gracePeriodSeconds")
             if seconds is not None:
                 options.gracePeriodSeconds = seconds
-            if query.get("propagationPolicy"):
+            if "propagationPolicy" in query:
                 options.propagationPolicy = query["propagationPolicy"]
-            if query.get("orphanDependents"):
+            if "orphanDependents" in query:
                 options.orphanDependents = flag(query, "orphanDependents")
         if "dryRun" in query and not options.dryRun:
             options.dryRun.append(query["dryRun"])
