@@ -12,7 +12,8 @@ from services.apiserver.registry.catalog import Catalog
 from services.apiserver.registry.context import Context, User
 from services.apiserver.registry.registry import Target, Virtual
 from services.apiserver.registry.subresources import Binding
-from tillerman.api.status import bad_request, invalid, invalid_value
+from tillerman.api.status import Cause, bad_request, invalid, invalid_value
+from tillerman.pb.k8s import meta_v1_pb2
 
 AUTHENTICATION, AUTHORIZATION = "authentication.k8s.io/v1", "authorization.k8s.io/v1"
 
@@ -122,30 +123,45 @@ class SelfRulesReview:
         return answer
 
 
+LOCAL = "localsubjectaccessreviews"
+
+
 def _check(body: Any, target: Target, *, needs_user: bool = True) -> None:
+    """Raises Invalid, BadRequest. A local review that names no namespace is about the request's."""
+    local = target.resource == LOCAL
+    if local and not body.metadata.namespace:
+        body.metadata.namespace = target.namespace
+    if causes := review_faults(body, local=local, needs_user=needs_user):
+        # Kubernetes names no kind here.
+        raise invalid(".authorization.k8s.io", "", causes)
+    if local and body.metadata.namespace != target.namespace:
+        raise bad_request(f"spec.resourceAttributes.namespace must match namespace: {target.namespace}")
+
+
+def review_faults(body: Any, *, local: bool, needs_user: bool) -> list[Cause]:
     spec = body.spec
     causes = []
-    both = spec.HasField("resourceAttributes") and spec.HasField("nonResourceAttributes")
-    if both:
+    about_resource, about_path = spec.HasField("resourceAttributes"), spec.HasField("nonResourceAttributes")
+    if about_resource and about_path:
         detail = "cannot be specified in combination with resourceAttributes"
         causes.append(invalid_value("spec.nonResourceAttributes", "nonResourceAttributes", detail))
-    if not spec.HasField("resourceAttributes") and not spec.HasField("nonResourceAttributes"):
+    if not about_resource and not about_path:
         detail = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
         causes.append(invalid_value("spec.resourceAttributes", None, detail))
     if needs_user and not spec.user and not spec.groups:
         causes.append(invalid_value("spec.user", "", "at least one of user or group must be specified"))
-    meta = body.metadata
-    if meta.name or meta.generateName or meta.labels or meta.annotations:
-        detail = (
-            "must be empty except for namespace" if target.resource == "localsubjectaccessreviews" else "must be empty"
-        )
-        causes.append(invalid_value("metadata", meta.name, detail))
-    if target.resource == "localsubjectaccessreviews" and spec.resourceAttributes.namespace != target.namespace:
+    allowed = {"managedFields", "namespace"} if local else {"managedFields"}
+    # Go's clients always send a time, were it an empty one.
+    if any(field.name not in allowed and value != meta_v1_pb2.Time() for field, value in body.metadata.ListFields()):
+        detail = "must be empty except for namespace" if local else "must be empty"
+        causes.append(invalid_value("metadata", body.metadata.name, detail))
+    if local and about_resource and spec.resourceAttributes.namespace != body.metadata.namespace:
         detail = "must match metadata.namespace"
         causes.append(invalid_value("spec.resourceAttributes.namespace", spec.resourceAttributes.namespace, detail))
-    if causes:
-        # Kubernetes names no kind here.
-        raise invalid(".authorization.k8s.io", "", causes)
+    if local and about_path:
+        detail = "disallowed on this kind of request"
+        causes.append(invalid_value("spec.nonResourceAttributes", "nonResourceAttributes", detail))
+    return causes
 
 
 def _answer(body: Any, user: User, authorizer: AuthorizerChain) -> None:

@@ -325,7 +325,8 @@ class TokenRequest(BaseSubresource):
     async def _bind(self, wanted: Any, target: Target, private: dict[str, Any]) -> None:
         kinds = {"Pod": "pods", "Secret": "secrets"}
         if wanted.kind not in kinds or wanted.apiVersion not in ("v1", ""):
-            raise bad_request(f"cannot bind token for serviceaccount to a {wanted.apiVersion or 'v1'} {wanted.kind}")
+            version = wanted.apiVersion if "/" in wanted.apiVersion else f"/{wanted.apiVersion}"
+            raise bad_request(f"cannot bind token to object of type {version}, Kind={wanted.kind}")
         resource = self._catalog.get("v1", kinds[wanted.kind])
         found = (await self._reader.get(resource, target.namespace, wanted.name)).message()
         if wanted.uID and wanted.uID != found.metadata.uid:

@@ -25,12 +25,14 @@ from tillerman.pb.k8s import meta_v1_pb2
 _OWNED = Alike()
 # Bytes in a manager's name.
 MAX_MANAGER = 128
+UNKNOWN = "unknown"
 COMPONENTS = ("system:kube-", "system:node:", "system:cloud-controller-manager", "system:apiserver")
 
 
 def manager_of(context: Context) -> str:
     """The name that the caller gave, or its program's."""
-    return context.field_manager or program_of(context.user_agent) or context.user.name
+    unnamed = UNKNOWN if context.user_agent else context.user.name
+    return context.field_manager or program_of(context.user_agent) or unnamed
 
 
 def program_of(user_agent: str) -> str:

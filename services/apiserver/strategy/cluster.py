@@ -44,13 +44,16 @@ def _update_namespace(new: Any, old: Any) -> None:
 
 
 def _validate_namespace(namespace: Any) -> list[Cause]:
-    causes: list[Cause] = []
-    for finalizer in namespace.spec.finalizers:
-        problems = qualified_name(finalizer)
-        causes += invalid_all("spec.finalizers", finalizer, problems)
-        if not problems:
-            causes += finalizer_name("spec.finalizers", finalizer)
-    return causes
+    return [cause for name in namespace.spec.finalizers for cause in _namespace_finalizer("spec.finalizers", name)]
+
+
+def _validate_finalize(new: Any, _old: Any) -> list[Cause]:
+    found = enumerate(new.spec.finalizers)
+    return [cause for index, name in found for cause in _namespace_finalizer(f"spec.finalizers[{index}]", name)]
+
+
+def _namespace_finalizer(path: str, name: str) -> list[Cause]:
+    return [*invalid_all(path, name, qualified_name(name)), *finalizer_name(path, name)]
 
 
 def _validate_namespace_status(new: Any, old: Any) -> list[Cause]:
@@ -157,6 +160,7 @@ KINDS = {
         update=_update_namespace,
         validate=_validate_namespace,
         validate_status=_validate_namespace_status,
+        through={"finalize": _validate_finalize},
     ),
     # A kubelet may register its node complete with status.
     core.Node: Kind(

@@ -663,3 +663,18 @@ def test_errors_of_attachments_are_short() -> None:
     attachment = {"apiVersion": "storage.k8s.io/v1", "kind": "VolumeAttachment"}
     error = {"status": {"attached": False, "attachError": {"message": "m" * 1025}}}
     assert through(attachment, "status", {}, error) == {("status.attachError.message", "FieldValueTooLong")}
+
+
+@pytest.mark.parametrize(
+    ("finalizers", "causes"),
+    [
+        ([], set()),
+        (["kubernetes", "ex.test/f"], set()),
+        (["kubernetes", "bad"], {("spec.finalizers[1]", INVALID)}),
+        (["not good/x"], {("spec.finalizers[0]", INVALID)}),
+    ],
+)
+def test_what_the_finalize_of_a_namespace_takes(finalizers: list[str], causes: set[tuple[str, str]]) -> None:
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"}}
+    old, new = {"spec": {"finalizers": ["kubernetes"]}}, {"spec": {"finalizers": finalizers}}
+    assert through(namespace, "finalize", old, new) == causes
