@@ -193,10 +193,20 @@ def service_unavailable(message: str) -> StatusError:
 # --- field errors -------------------------------------------------------------------------------------------------
 
 
+class Printed(str):
+    """A value that is already in the form in which it is shown."""
+
+    __slots__ = ()
+
+
 def shown(value: Any) -> str:
-    """A value as Kubernetes prints it: text quoted, the rest as JSON."""
+    """A value as Kubernetes prints it: text quoted, lists of texts as Go writes them, the rest as JSON."""
+    if isinstance(value, Printed):
+        return str(value)
     if value is None:
         return '"null"'
+    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+        return f"[]string{{{', '.join(map(shown, value))}}}"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (int, float)):

@@ -21,6 +21,7 @@ from services.apiserver.registry.resource import Resource, undecodable
 from services.apiserver.storage.errors import Compacted, FutureRevision
 from services.apiserver.storage.feed import Feed
 from services.apiserver.storage.store import Store
+from tillerman.api.json_syntax import syntax_error
 from tillerman.api.selectors import FieldSelector, LabelSelector, parse_label_selector
 from tillerman.api.status import (
     StatusError,
@@ -39,6 +40,7 @@ from tillerman.api.status import (
 THE_PRESENT = -1
 # etcd counts revisions in 63 bits.
 MAX_REVISION = 1 << 63
+_TOKEN_VERSION = "meta.k8s.io/v1"
 # Objects that one read of the past takes from etcd at most.
 PAGE = 10_000
 BOOKMARK_SECONDS, BEFORE_END_SECONDS = 60.0, 2.0
@@ -465,20 +467,26 @@ def encode_continue(revision: int, last: str) -> str:
 
 
 def _token(revision: int, start: str) -> str:
-    token = orjson.dumps({"v": "meta.k8s.io/v1", "rv": revision, "start": start})
+    token = orjson.dumps({"v": _TOKEN_VERSION, "rv": revision, "start": start})
     return base64.urlsafe_b64encode(token).decode().rstrip("=")
 
 
 def decode_continue(token: str) -> tuple[int, str]:
     """(revision, first key relative to the prefix). Raises BadRequest."""
     try:
-        content = orjson.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-        if content["v"] != "meta.k8s.io/v1":
-            raise ValueError("unrecognised version")
-        revision, start = int(content["rv"]), str(content["start"])
-        known = revision == THE_PRESENT or 0 < revision < MAX_REVISION
-        if not known or not start or ".." in start.split("/"):
-            raise ValueError("bad content")
-    except (ValueError, KeyError, TypeError, binascii.Error) as error:
+        text = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+        if problem := syntax_error(text):
+            raise ValueError(problem)
+        content = orjson.loads(text)
+        version, revision, start = content.get("v", ""), int(content.get("rv", 0)), str(content.get("start", ""))
+        if version != _TOKEN_VERSION:
+            raise ValueError(f'server does not recognize this encoded version "{version}"')
+        if not (revision == THE_PRESENT or 0 < revision < MAX_REVISION):
+            raise ValueError(f"incorrect encoded start resourceVersion (version {_TOKEN_VERSION})")
+        if not start:
+            raise ValueError(f"encoded start key empty (version {_TOKEN_VERSION})")
+        if ".." in start.split("/"):
+            raise ValueError(start)
+    except (ValueError, AttributeError, TypeError, binascii.Error) as error:
         raise make(400, "BadRequest", f"invalid continue token: continue key is not valid: {error}") from error
     return revision, start

@@ -21,6 +21,7 @@ from services.apiserver.strategy.kind import Kind
 from services.apiserver.strategy.masking import take_field
 from services.apiserver.strategy.names import dns_label
 from services.apiserver.strategy.pod_spec import pod_template, template_metadata
+from services.apiserver.strategy.printing import printed
 from services.apiserver.strategy.selectors import label_selector
 from tillerman.api.selectors import from_map, from_message
 from tillerman.pb.k8s import apps_v1_pb2 as apps
@@ -165,7 +166,7 @@ def _deployment_strategy(path: str, strategy: Any) -> list[Cause]:
         detail = "may not be specified when strategy `type` is 'Recreate'"
         return [forbidden(f"{path}.rollingUpdate", detail)]
     if strategy.type != "RollingUpdate":
-        return [not_supported(path, plain(strategy), ["Recreate", "RollingUpdate"])]
+        return [not_supported(path, printed(strategy) or plain(strategy), ["Recreate", "RollingUpdate"])]
     rolling, where = strategy.rollingUpdate, f"{path}.rollingUpdate"
     causes = number_or_percent(f"{where}.maxUnavailable", rolling.maxUnavailable)
     causes += number_or_percent(f"{where}.maxSurge", rolling.maxSurge)
@@ -345,7 +346,7 @@ def _validate_daemon_set(daemon_set: Any) -> list[Cause]:
             detail = "may not be set when maxUnavailable is non-zero"
             causes.append(invalid(f"{where}.maxSurge", rolling.maxSurge, detail))
     elif strategy.type != "OnDelete":
-        causes.append(not_supported(path, plain(strategy), ["RollingUpdate", "OnDelete"]))
+        causes.append(not_supported(path, printed(strategy) or plain(strategy), ["RollingUpdate", "OnDelete"]))
     if spec.HasField("revisionHistoryLimit"):
         causes += non_negative("spec.revisionHistoryLimit", spec.revisionHistoryLimit)
     return causes

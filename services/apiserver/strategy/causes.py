@@ -9,6 +9,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from services.apiserver.strategy.printing import printed
 from tillerman.api import codec, status, validation
 from tillerman.api.status import (
     Cause,
@@ -51,8 +52,8 @@ forbidden = forbidden_field
 
 
 def invalid(path: str, value: Any, detail: str = "") -> Cause:
-    """Messages are shown in their JSON form."""
-    return status.invalid_value(path, plain(value), detail)
+    """Labels, selectors and the like are shown as Go writes them, other messages in their JSON form."""
+    return status.invalid_value(path, printed(value) or plain(value), detail)
 
 
 def plain(value: Any) -> Any:
