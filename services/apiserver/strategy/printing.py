@@ -9,15 +9,17 @@ from google.protobuf.message import Message
 
 from tillerman.api.status import Printed, shown
 from tillerman.pb.k8s import apps_v1_pb2 as apps
+from tillerman.pb.k8s import core_v1_pb2 as core
 from tillerman.pb.k8s import intstr_pb2
 from tillerman.pb.k8s import meta_v1_pb2 as meta
+from tillerman.pb.k8s import rbac_v1_pb2 as rbac
 
 
 def printed(value: Any) -> Printed | None:
     """None for values that are not written so: single ones, and messages that point to others."""
     if isinstance(value, Message):
-        if type(value) in _ROLLING and not value.HasField("rollingUpdate"):
-            return Printed(_strategy(value))
+        if type(value) in _STRUCTS:
+            return _struct(value)
         write = _MESSAGES.get(type(value))
         return None if write is None else Printed(write(value))
     if isinstance(value, str | bytes | int | float | None):
@@ -58,15 +60,42 @@ def _selector(value: Any) -> str:
     return f"v1.LabelSelector{{MatchLabels:{labels}, MatchExpressions:[]v1.LabelSelectorRequirement{written}}}"
 
 
-def _strategy(value: Any) -> str:
-    name, rolling = type(value).DESCRIPTOR.name, _ROLLING[type(value)]
-    return f"apps.{name}{{Type:{shown(value.type)}, RollingUpdate:(*apps.{rolling})(nil)}}"
+def _struct(value: Any) -> Printed | None:
+    """None where a pointer leads somewhere: Go prints its address."""
+    name, fields = _STRUCTS[type(value)]
+    written = []
+    for field, pointer in fields.items():
+        if pointer and value.HasField(field):
+            return None
+        text = f"({pointer})(nil)" if pointer else shown(getattr(value, field))
+        written.append(f"{_GO_NAMES.get(field, field[0].upper() + field[1:])}:{text}")
+    return Printed(f"{name}{{{', '.join(written)}}}")
 
 
-_ROLLING: dict[type[Any], str] = {
-    apps.DeploymentStrategy: "RollingUpdateDeployment",
-    apps.DaemonSetUpdateStrategy: "RollingUpdateDaemonSet",
-    apps.StatefulSetUpdateStrategy: "RollingUpdateStatefulSetStrategy",
+_GO_NAMES = {"apiVersion": "APIVersion", "apiGroup": "APIGroup", "uid": "UID"}
+# By message: Go's name, and the fields in Go's order; with their types where they are pointers.
+_STRUCTS: dict[type[Any], tuple[str, dict[str, str]]] = {
+    apps.DeploymentStrategy: (
+        "apps.DeploymentStrategy",
+        {"type": "", "rollingUpdate": "*apps.RollingUpdateDeployment"},
+    ),
+    apps.DaemonSetUpdateStrategy: (
+        "apps.DaemonSetUpdateStrategy",
+        {"type": "", "rollingUpdate": "*apps.RollingUpdateDaemonSet"},
+    ),
+    apps.StatefulSetUpdateStrategy: (
+        "apps.StatefulSetUpdateStrategy",
+        {"type": "", "rollingUpdate": "*apps.RollingUpdateStatefulSetStrategy"},
+    ),
+    core.Toleration: (
+        "core.Toleration",
+        {"key": "", "operator": "", "value": "", "effect": "", "tolerationSeconds": "*int64"},
+    ),
+    meta.OwnerReference: (
+        "v1.OwnerReference",
+        {"apiVersion": "", "kind": "", "name": "", "uid": "", "controller": "*bool", "blockOwnerDeletion": "*bool"},
+    ),
+    rbac.RoleRef: ("rbac.RoleRef", {"apiGroup": "", "kind": "", "name": ""}),
 }
 _MESSAGES: dict[type[Any], Callable[[Any], str]] = {
     intstr_pb2.IntOrString: _number_or_text,

@@ -11,6 +11,7 @@ from tillerman.pb.k8s import apps_v1_pb2 as apps
 from tillerman.pb.k8s import core_v1_pb2 as core
 from tillerman.pb.k8s import intstr_pb2
 from tillerman.pb.k8s import meta_v1_pb2 as meta
+from tillerman.pb.k8s import rbac_v1_pb2 as rbac
 
 ROLLING = apps.StatefulSetUpdateStrategy(type="Odd")
 ROLLING.rollingUpdate.partition = 1
@@ -37,7 +38,12 @@ ROLLING.rollingUpdate.partition = 1
         ),
         # What points to something says more in JSON than with an address.
         (ROLLING, '{"type":"Odd","rollingUpdate":{"partition":1}}'),
-        (core.Toleration(key="a"), '{"key":"a"}'),
+        (core.Toleration(key="a", tolerationSeconds=1), '{"key":"a","tolerationSeconds":1}'),
+        (
+            core.Toleration(key="a"),
+            'core.Toleration{Key:"a", Operator:"", Value:"", Effect:"", TolerationSeconds:(*int64)(nil)}',
+        ),
+        (rbac.RoleRef(apiGroup="g", kind="Role"), 'rbac.RoleRef{APIGroup:"g", Kind:"Role", Name:""}'),
     ],
 )
 def test_values(value: Any, text: str) -> None:
