@@ -19,7 +19,6 @@ _PLAIN = Kind()
 
 
 _ALIKE = {message: Remembered() for message, rules in KINDS.items() if rules.alike}
-_METADATA_OF_STATUS_WRITES = ("labels", "annotations", "ownerReferences", "finalizers")
 
 
 def alike_content(obj: Message) -> Content | None:

@@ -18,6 +18,7 @@ from services.apiserver.strategy.causes import (
 )
 from services.apiserver.strategy.custom.versions import version_rules
 from services.apiserver.strategy.kind import Kind
+from services.apiserver.strategy.masking import keep_metadata
 from services.apiserver.strategy.names import dns1035_label, dns_subdomain
 from tillerman.pb.k8s import apiextensions_v1_pb2 as apiextensions
 
@@ -38,15 +39,6 @@ def _store_versions(definition: Any) -> None:
 
 def _update(new: Any, old: Any) -> None:
     _store_versions(new)
-
-
-def _update_status(new: Any, old: Any) -> None:
-    """A status write leaves metadata as it is."""
-    version, managed = new.metadata.resourceVersion, list(new.metadata.managedFields)
-    new.metadata.CopyFrom(old.metadata)
-    new.metadata.resourceVersion = version
-    del new.metadata.managedFields[:]
-    new.metadata.managedFields.extend(managed)
 
 
 def _validate(definition: Any) -> list[Cause]:
@@ -230,7 +222,7 @@ KINDS = {
         generation=True,
         create=_create,
         update=_update,
-        update_status=_update_status,
+        update_status=keep_metadata,
         validate=_validate_create,
         validate_on_update=False,
         validate_update=_validate_update,

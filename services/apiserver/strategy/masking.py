@@ -25,6 +25,12 @@ def take_field(target: Any, source: Any, name: str) -> None:
             setattr(target, name, value)
 
 
+def keep_metadata(new: Any, old: Any) -> None:
+    """A write of the status leaves the metadata of some kinds as it is."""
+    for name in ("labels", "annotations", "ownerReferences", "finalizers", "deletionTimestamp"):
+        take_field(new.metadata, old.metadata, name)
+
+
 def take_node_affinity(target: Any, source: Any) -> None:
     """Make the node affinity of one pod spec what it is in another; the affinity to pods stays."""
     if source.affinity.HasField("nodeAffinity"):

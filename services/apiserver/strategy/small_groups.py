@@ -20,6 +20,7 @@ from services.apiserver.strategy.causes import (
 )
 from services.apiserver.strategy.fields import facts
 from services.apiserver.strategy.kind import Kind
+from services.apiserver.strategy.masking import keep_metadata
 from services.apiserver.strategy.names import dns1035_label, dns_label, dns_subdomain, path_segment
 from services.apiserver.strategy.pod_scheduling import tolerations
 from services.apiserver.strategy.resources import whole_resource_list
@@ -272,6 +273,7 @@ KINDS = {
         namespaced=False,
         status=True,
         unconditional_update=False,
+        update_status=keep_metadata,
         validate=_validate_api_service,
     ),
 }

@@ -18,6 +18,7 @@ from services.apiserver.strategy.causes import (
     too_long,
 )
 from services.apiserver.strategy.kind import Kind
+from services.apiserver.strategy.masking import keep_metadata
 from services.apiserver.strategy.names import dns_subdomain
 from services.apiserver.strategy.volume_sources import csi_driver_name
 from tillerman.pb.k8s import storage_v1_pb2 as storage
@@ -212,6 +213,7 @@ KINDS = {
         namespaced=False,
         status=True,
         unconditional_update=False,
+        update_status=keep_metadata,
         validate=_validate_attachment,
         validate_update=_update_attachment,
         validate_status=_attachment_status,

@@ -678,3 +678,24 @@ def test_what_the_finalize_of_a_namespace_takes(finalizers: list[str], causes: s
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"}}
     old, new = {"spec": {"finalizers": ["kubernetes"]}}, {"spec": {"finalizers": finalizers}}
     assert through(namespace, "finalize", old, new) == causes
+
+
+@pytest.mark.parametrize(
+    ("api_version", "kind", "kept"),
+    [
+        ("storage.k8s.io/v1", "VolumeAttachment", True),
+        ("apiextensions.k8s.io/v1", "CustomResourceDefinition", True),
+        ("apiregistration.k8s.io/v1", "APIService", True),
+        ("v1", "PersistentVolume", False),
+        ("v1", "Node", False),
+    ],
+)
+def test_whose_metadata_a_write_of_the_status_leaves_alone(api_version: str, kind: str, kept: bool) -> None:
+    def labelled(text: str) -> Any:
+        metadata = {"name": "x", "labels": {"l": text}, "finalizers": [f"ex.test/{text}"]}
+        return codec.from_dict({"apiVersion": api_version, "kind": kind, "metadata": metadata})
+
+    old, new = labelled("old"), labelled("new")
+    strategy.prepare_for_update(new, old, "status")
+    told = "old" if kept else "new"
+    assert (dict(new.metadata.labels), list(new.metadata.finalizers)) == ({"l": told}, [f"ex.test/{told}"])
