@@ -73,6 +73,10 @@ async def test_scale_and_status(client: Client) -> None:
     patch = BatchOp.patch(apps.Deployment, name, "default", {"spec": {"replicas": 3}}, subresource="scale")
     [scale] = await client.batch([patch])
     assert isinstance(scale, autoscaling.Scale) and scale.status.selector == f"app={name}"
+    for other in ({"name": "other"}, {"namespace": "other"}):
+        patch = BatchOp.patch(apps.Deployment, name, "default", {"metadata": other}, subresource="scale")
+        [refused] = await client.batch([patch])
+        assert isinstance(refused, StatusError) and refused.code == 400
     scaled = await deployments.get(name)
     assert scaled.spec.replicas == 3 and scaled.metadata.generation == 2
     scaled.status.replicas = 3

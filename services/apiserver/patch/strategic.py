@@ -32,8 +32,17 @@ def strategic_merge(current: dict[str, Any], patch: Any, descriptor: Any) -> dic
         raise malformed(
             f"json: cannot unmarshal {codec.json_type(patch)} into Go value of type map[string]interface {{}}"
         )
-    merged: dict[str, Any] = _Merge(patch).maps(copy.deepcopy(current), copy.deepcopy(patch), descriptor)
+    merged: dict[str, Any] = _Merge(patch).maps(copy.deepcopy(current), _with_whole_numbers(patch), descriptor)
     return merged
+
+
+def _with_whole_numbers(value: Any) -> Any:
+    """A copy in which 2.0 is 2: Kubernetes goes from the patch to its structs without reading the numbers again."""
+    if isinstance(value, dict):
+        return {name: _with_whole_numbers(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_with_whole_numbers(part) for part in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 class _Merge:

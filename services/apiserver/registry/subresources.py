@@ -18,6 +18,7 @@ from services.apiserver.registry.writing import (
     Writer,
     check_identity,
     check_name,
+    check_namespace,
     other_namespace,
     precondition_conflict,
 )
@@ -149,7 +150,10 @@ class Scale(BaseSubresource):
     ) -> Message:
         def patched(current: Message) -> Any:
             content = _patched(resource, codec.to_dict(current), patch_type, patch, context)
-            return decode(autoscaling_v1_pb2.Scale, content, context)
+            scale = decode(autoscaling_v1_pb2.Scale, content, context)
+            check_name(scale.metadata.name, target.name)
+            check_namespace(scale.metadata.namespace, target.namespace)
+            return scale
 
         return await self._set(resource, target, context, patched)
 

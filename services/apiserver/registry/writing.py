@@ -411,9 +411,7 @@ def check_identity(resource: Resource, obj: Any, namespace: str, name: str) -> N
     if meta.namespace and meta.namespace != asked:
         if not name:
             raise other_namespace()
-        raise bad_request(
-            f"the namespace of the object ({meta.namespace}) does not match the namespace on the request ({asked})"
-        )
+        check_namespace(meta.namespace, asked)
     if resource.namespaced:
         meta.namespace = namespace
 
@@ -428,6 +426,13 @@ def check_name(name: str, asked: str) -> None:
         raise bad_request(f"the name of the object ({asked} based on URL) was undeterminable: name must be provided")
     if name != asked:
         raise bad_request(f"the name of the object ({name}) does not match the name on the URL ({asked})")
+
+
+def check_namespace(namespace: str, asked: str) -> None:
+    """Raises BadRequest for an object that says it is of another namespace."""
+    if namespace and namespace != asked:
+        detail = f"the namespace of the object ({namespace}) does not match the namespace on the request ({asked})"
+        raise bad_request(detail)
 
 
 def generate_name(base: str) -> str:

@@ -109,6 +109,10 @@ def test_strategic_merge_patches_that_are_refused(patch: Any, refusal: str) -> N
     [
         (None, POD),
         ({"metadata": {"$retainKeys": ["name"], "uid": None}, "spec": None}, {"metadata": {}}),
+        (
+            {"metadata": None, "spec": {"priority": 2.0, "terminationGracePeriodSeconds": 2.5}},
+            {"spec": {**POD["spec"], "priority": 2, "terminationGracePeriodSeconds": 2.5}},
+        ),
         # Whatever the list's own strategy.
         (
             {"spec": {"containers": [{"name": "c", "$deleteFromPrimitiveList/args": ["1"]}]}},
