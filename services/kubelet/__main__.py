@@ -15,6 +15,7 @@ from services.kubelet.images import ImageManager
 from services.kubelet.machine import read_machine
 from services.kubelet.metrics import NODE_NAME
 from services.kubelet.node_agent import NodeAgent
+from services.kubelet.node_pages import NodePages
 from services.kubelet.node_status import allocatable
 from services.kubelet.options import KubeletOptions
 from services.kubelet.pod_actions import NodeFacts, Tools
@@ -136,6 +137,7 @@ async def start(runtime: ServiceRuntime[KubeletOptions]) -> None:
         manager,
         stats,
         containers,
+        NodePages(manager, stats, node=options.node_name, others=runtime.pages.answer),
         node=options.node_name,
         clock=clock,
         identify=runtime.peer_identity,

@@ -14,6 +14,7 @@ import grpc.aio
 import structlog
 
 from services.kubelet.metrics import HTTP_STREAMS
+from services.kubelet.node_pages import NodePages
 from services.kubelet.pod_containers import all_containers
 from services.kubelet.pod_manager import PodManager
 from services.kubelet.pod_worker import PodWorker
@@ -46,6 +47,7 @@ class KubeletServicer(kubelet_pb2_grpc.KubeletServicer):
         manager: PodManager,
         stats: StatsCollector,
         runtime: Runtime,
+        pages: NodePages,
         *,
         node: str,
         clock: Clock,
@@ -55,6 +57,7 @@ class KubeletServicer(kubelet_pb2_grpc.KubeletServicer):
         self._manager = manager
         self._stats = stats
         self._runtime = runtime
+        self._pages = pages
         self._node = node
         self._clock = clock
         self._identify = identify
@@ -88,6 +91,11 @@ class KubeletServicer(kubelet_pb2_grpc.KubeletServicer):
             for usage in usages:
                 _fill(entry.containers.add(name=usage.name).usage, usage)
         return response
+
+    async def Page(self, request: pb.PageRequest, context: Any) -> pb.PageResponse:
+        await self._authorize(context)
+        status, kind, body = await self._pages.answer(request.path)
+        return pb.PageResponse(status=status, content_type=kind, body=body)
 
     async def Logs(self, request: pods_pb2.LogsRequest, context: Any) -> AsyncIterator[pods_pb2.LogsChunk]:
         await self._authorize(context)

@@ -48,6 +48,7 @@ PACKAGES: Final[dict[str, tuple[str, str]]] = {
 # Kinds with an envelope that no resource of the table has: subresources, options, reviews, generic lists.
 _OTHER_KINDS: Final[dict[str, tuple[str, ...]]] = {
     "v1": (
+        "NodeProxyOptions",
         "PodAttachOptions",
         "PodExecOptions",
         "PodLogOptions",
@@ -56,6 +57,7 @@ _OTHER_KINDS: Final[dict[str, tuple[str, ...]]] = {
         "PodStatusResult",
         "RangeAllocation",
         "SerializedReference",
+        "ServiceProxyOptions",
     ),
     "autoscaling/v1": ("Scale",),
     "policy/v1": ("Eviction",),

@@ -39,6 +39,13 @@ class Pages:
     def add(self, path: str, page: Page) -> None:
         self._pages[path] = page
 
+    def answer(self, path: str) -> tuple[int, str, bytes]:
+        """Status, content type and body of a page; 404 for one that does not exist."""
+        page = self._pages.get(path)
+        if page is None:
+            return 404, _TEXT, ("not found; there are " + " ".join(self._pages)).encode()
+        return page()
+
     async def start(self, address: str, port: int, tls: ssl.SSLContext | None = None) -> int:
         """Returns the port. Raises OSError when it is taken."""
         self._server = await asyncio.start_server(self._connected, address, port, ssl=tls, limit=16384)
@@ -76,14 +83,11 @@ class Pages:
             return False
         method, target, version = request
         close = headers.get("connection", "").lower() == "close" or version == "HTTP/1.0"
-        page = self._pages.get(target.partition("?")[0])
         if method not in ("GET", "HEAD"):
             status, kind, body = 405, _TEXT, b"method not allowed"
             close = True
-        elif page is None:
-            status, kind, body = 404, _TEXT, ("not found; there are " + " ".join(self._pages)).encode()
         else:
-            status, kind, body = page()
+            status, kind, body = self.answer(target.partition("?")[0])
         packed = len(body) > 4096 and "gzip" in headers.get("accept-encoding", "")
         if packed:
             body = gzip.compress(body, 1)

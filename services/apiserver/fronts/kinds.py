@@ -23,6 +23,8 @@ STREAMS = {
 def subresource_verbs(name: str) -> tuple[str, ...]:
     if name in STREAMS:
         return ("create", "get")
+    if name == "proxy":
+        return ("create", "delete", "get", "patch", "update")
     if name == "log":
         return ("get",)
     if name == "finalize":

@@ -252,9 +252,9 @@ class Registry:
             body.CopyFrom(attributes.obj)
 
     @translated
-    async def connect(self, target: Target, options: Message, context: Context) -> None:
+    async def connect(self, target: Target, options: Message, context: Context, verb: str = "create") -> None:
         """Whether the caller may open the stream; ``options``: a PodExecOptions or the like, which admission sees."""
-        await self._authorize(context, "create", target)
+        await self._authorize(context, verb, target)
         await self._review(CONNECT, self.catalog.get(target.api_version, target.resource), target, options, context)
 
     @translated

@@ -70,6 +70,7 @@ def tour(k: Kubectl) -> None:
     k("rollout", "status", "deployment/web", "--timeout=60s")
     _forward(k)
     _forward(k.with_env(KUBECTL_PORT_FORWARD_WEBSOCKETS="false"))
+    _proxied(k)
     _run(k)
     _top(k)
 
@@ -188,6 +189,24 @@ def _forward(k: Kubectl) -> None:
             raise AssertionError("a page that is not there was found")
         except urllib.error.HTTPError as error:
             assert error.code == 404
+
+
+def _proxied(k: Kubectl) -> None:
+    base = f"/api/v1/namespaces/{k.namespace}"
+    size = int(k("exec", "pair", "-c", "server", "--", "wc", "-c", "/bin/busybox").split()[0])
+    with k.running("proxy", "--port=0") as proxy:
+        (line,) = read_lines(proxy, 1)
+        port = int(line.rsplit(":", 1)[1])
+        for path in (f"{base}/pods/pair:8080/proxy/busybox", f"{base}/services/web:http/proxy/busybox"):
+            assert len(fetch(port, path)) == size
+    has(k.refused("get", "--raw", f"{base}/services/web:81/proxy/"), 'no service port 81 found for service "web"')
+    has(k.refused("get", "--raw", f"{base}/pods/pair:8080/proxy/missing"), "404")
+    node = k("get", "pod", "pair", "-o", "jsonpath={.spec.nodeName}")
+    assert k("get", "--raw", f"/api/v1/nodes/{node}/proxy/healthz") == "ok"
+    has(k("get", "--raw", f"/api/v1/nodes/{node}/proxy/metrics"), "kubelet_running_pods")
+    has(k("get", "--raw", f"/api/v1/nodes/{node}/proxy/stats/summary"), f'"nodeName":"{node}"')
+    has(k("get", "--raw", f"/api/v1/nodes/{node}/proxy/pods"), '"name":"pair"')
+    has(k("cluster-info"), "Kubernetes control plane", "is running at")
 
 
 def _run(k: Kubectl) -> None:

@@ -136,4 +136,5 @@ def test_subresources_of_pods() -> None:
     listed = {sub.name: sub for sub in discovery.subresources(SCHEME.lookup("pods"))}
     assert listed["pods/eviction"].group_version == "policy/v1"
     assert listed["pods/exec"].verbs == ("create", "get")
-    assert "pods/proxy" not in listed
+    assert listed["pods/proxy"].kind == "PodProxyOptions"
+    assert listed["pods/proxy"].verbs == ("create", "delete", "get", "patch", "update")

@@ -26,29 +26,33 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from tillerman.pb.api import pods_pb2 as tillerman_dot_pb_dot_api_dot_pods__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etillerman/pb/api/kubelet.proto\x12\x0ctillerman.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1btillerman/pb/api/pods.proto\"\r\n\x0bPodsRequest\"\xd1\x01\n\x0cPodsResponse\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0f\n\x07runtime\x18\x02 \x01(\t\x12,\n\x04pods\x18\x03 \x03(\x0b\x32\x1e.tillerman.v1.PodsResponse.Pod\x1at\n\x03Pod\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0b\n\x03uid\x18\x03 \x01(\t\x12\r\n\x05phase\x18\x04 \x01(\t\x12\n\n\x02ip\x18\x05 \x01(\t\x12\x10\n\x08\x61\x63tivity\x18\x06 \x01(\t\x12\x12\n\ncontainers\x18\x07 \x03(\t\"\x0e\n\x0cStatsRequest\"}\n\x05Usage\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rcpu_nanocores\x18\x02 \x01(\x04\x12\x14\n\x0cmemory_bytes\x18\x03 \x01(\x04\x12\x1d\n\x15\x63pu_total_nanoseconds\x18\x04 \x01(\x04\"\xbc\x02\n\rStatsResponse\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\'\n\nnode_usage\x18\x02 \x01(\x0b\x32\x13.tillerman.v1.Usage\x12-\n\x04pods\x18\x03 \x03(\x0b\x32\x1f.tillerman.v1.StatsResponse.Pod\x12\x16\n\x0ewindow_seconds\x18\x04 \x01(\x01\x1a=\n\tContainer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\"\n\x05usage\x18\x02 \x01(\x0b\x32\x13.tillerman.v1.Usage\x1an\n\x03Pod\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0b\n\x03uid\x18\x03 \x01(\t\x12\x39\n\ncontainers\x18\x04 \x03(\x0b\x32%.tillerman.v1.StatsResponse.Container2\xa8\x03\n\x07Kubelet\x12=\n\x04Pods\x12\x19.tillerman.v1.PodsRequest\x1a\x1a.tillerman.v1.PodsResponse\x12@\n\x05Stats\x12\x1a.tillerman.v1.StatsRequest\x1a\x1b.tillerman.v1.StatsResponse\x12<\n\x04Logs\x12\x19.tillerman.v1.LogsRequest\x1a\x17.tillerman.v1.LogsChunk0\x01\x12\x41\n\x04\x45xec\x12\x19.tillerman.v1.ExecRequest\x1a\x1a.tillerman.v1.ExecResponse(\x01\x30\x01\x12\x43\n\x06\x41ttach\x12\x19.tillerman.v1.ExecRequest\x1a\x1a.tillerman.v1.ExecResponse(\x01\x30\x01\x12V\n\x0bPortForward\x12 .tillerman.v1.PortForwardRequest\x1a!.tillerman.v1.PortForwardResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etillerman/pb/api/kubelet.proto\x12\x0ctillerman.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1btillerman/pb/api/pods.proto\"\x1b\n\x0bPageRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\"B\n\x0cPageResponse\x12\x0e\n\x06status\x18\x01 \x01(\x05\x12\x14\n\x0c\x63ontent_type\x18\x02 \x01(\t\x12\x0c\n\x04\x62ody\x18\x03 \x01(\x0c\"\r\n\x0bPodsRequest\"\xd1\x01\n\x0cPodsResponse\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0f\n\x07runtime\x18\x02 \x01(\t\x12,\n\x04pods\x18\x03 \x03(\x0b\x32\x1e.tillerman.v1.PodsResponse.Pod\x1at\n\x03Pod\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0b\n\x03uid\x18\x03 \x01(\t\x12\r\n\x05phase\x18\x04 \x01(\t\x12\n\n\x02ip\x18\x05 \x01(\t\x12\x10\n\x08\x61\x63tivity\x18\x06 \x01(\t\x12\x12\n\ncontainers\x18\x07 \x03(\t\"\x0e\n\x0cStatsRequest\"}\n\x05Usage\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rcpu_nanocores\x18\x02 \x01(\x04\x12\x14\n\x0cmemory_bytes\x18\x03 \x01(\x04\x12\x1d\n\x15\x63pu_total_nanoseconds\x18\x04 \x01(\x04\"\xbc\x02\n\rStatsResponse\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\'\n\nnode_usage\x18\x02 \x01(\x0b\x32\x13.tillerman.v1.Usage\x12-\n\x04pods\x18\x03 \x03(\x0b\x32\x1f.tillerman.v1.StatsResponse.Pod\x12\x16\n\x0ewindow_seconds\x18\x04 \x01(\x01\x1a=\n\tContainer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\"\n\x05usage\x18\x02 \x01(\x0b\x32\x13.tillerman.v1.Usage\x1an\n\x03Pod\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0b\n\x03uid\x18\x03 \x01(\t\x12\x39\n\ncontainers\x18\x04 \x03(\x0b\x32%.tillerman.v1.StatsResponse.Container2\xe7\x03\n\x07Kubelet\x12=\n\x04Pods\x12\x19.tillerman.v1.PodsRequest\x1a\x1a.tillerman.v1.PodsResponse\x12@\n\x05Stats\x12\x1a.tillerman.v1.StatsRequest\x1a\x1b.tillerman.v1.StatsResponse\x12<\n\x04Logs\x12\x19.tillerman.v1.LogsRequest\x1a\x17.tillerman.v1.LogsChunk0\x01\x12\x41\n\x04\x45xec\x12\x19.tillerman.v1.ExecRequest\x1a\x1a.tillerman.v1.ExecResponse(\x01\x30\x01\x12\x43\n\x06\x41ttach\x12\x19.tillerman.v1.ExecRequest\x1a\x1a.tillerman.v1.ExecResponse(\x01\x30\x01\x12V\n\x0bPortForward\x12 .tillerman.v1.PortForwardRequest\x1a!.tillerman.v1.PortForwardResponse(\x01\x30\x01\x12=\n\x04Page\x12\x19.tillerman.v1.PageRequest\x1a\x1a.tillerman.v1.PageResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tillerman.pb.api.kubelet_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PODSREQUEST']._serialized_start=110
-  _globals['_PODSREQUEST']._serialized_end=123
-  _globals['_PODSRESPONSE']._serialized_start=126
-  _globals['_PODSRESPONSE']._serialized_end=335
-  _globals['_PODSRESPONSE_POD']._serialized_start=219
-  _globals['_PODSRESPONSE_POD']._serialized_end=335
-  _globals['_STATSREQUEST']._serialized_start=337
-  _globals['_STATSREQUEST']._serialized_end=351
-  _globals['_USAGE']._serialized_start=353
-  _globals['_USAGE']._serialized_end=478
-  _globals['_STATSRESPONSE']._serialized_start=481
-  _globals['_STATSRESPONSE']._serialized_end=797
-  _globals['_STATSRESPONSE_CONTAINER']._serialized_start=624
-  _globals['_STATSRESPONSE_CONTAINER']._serialized_end=685
-  _globals['_STATSRESPONSE_POD']._serialized_start=687
-  _globals['_STATSRESPONSE_POD']._serialized_end=797
-  _globals['_KUBELET']._serialized_start=800
-  _globals['_KUBELET']._serialized_end=1224
+  _globals['_PAGEREQUEST']._serialized_start=110
+  _globals['_PAGEREQUEST']._serialized_end=137
+  _globals['_PAGERESPONSE']._serialized_start=139
+  _globals['_PAGERESPONSE']._serialized_end=205
+  _globals['_PODSREQUEST']._serialized_start=207
+  _globals['_PODSREQUEST']._serialized_end=220
+  _globals['_PODSRESPONSE']._serialized_start=223
+  _globals['_PODSRESPONSE']._serialized_end=432
+  _globals['_PODSRESPONSE_POD']._serialized_start=316
+  _globals['_PODSRESPONSE_POD']._serialized_end=432
+  _globals['_STATSREQUEST']._serialized_start=434
+  _globals['_STATSREQUEST']._serialized_end=448
+  _globals['_USAGE']._serialized_start=450
+  _globals['_USAGE']._serialized_end=575
+  _globals['_STATSRESPONSE']._serialized_start=578
+  _globals['_STATSRESPONSE']._serialized_end=894
+  _globals['_STATSRESPONSE_CONTAINER']._serialized_start=721
+  _globals['_STATSRESPONSE_CONTAINER']._serialized_end=782
+  _globals['_STATSRESPONSE_POD']._serialized_start=784
+  _globals['_STATSRESPONSE_POD']._serialized_end=894
+  _globals['_KUBELET']._serialized_start=897
+  _globals['_KUBELET']._serialized_end=1384
 # @@protoc_insertion_point(module_scope)

@@ -65,6 +65,11 @@ class KubeletStub:
                 request_serializer=tillerman_dot_pb_dot_api_dot_pods__pb2.PortForwardRequest.SerializeToString,
                 response_deserializer=tillerman_dot_pb_dot_api_dot_pods__pb2.PortForwardResponse.FromString,
                 _registered_method=True)
+        self.Page = channel.unary_unary(
+                '/tillerman.v1.Kubelet/Page',
+                request_serializer=tillerman_dot_pb_dot_api_dot_kubelet__pb2.PageRequest.SerializeToString,
+                response_deserializer=tillerman_dot_pb_dot_api_dot_kubelet__pb2.PageResponse.FromString,
+                _registered_method=True)
 
 
 class KubeletServicer:
@@ -107,6 +112,13 @@ class KubeletServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Page(self, request, context):
+        """What a kubelet answers over HTTP elsewhere: /metrics, /healthz, /pods, /stats/summary.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_KubeletServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -139,6 +151,11 @@ def add_KubeletServicer_to_server(servicer, server):
                     servicer.PortForward,
                     request_deserializer=tillerman_dot_pb_dot_api_dot_pods__pb2.PortForwardRequest.FromString,
                     response_serializer=tillerman_dot_pb_dot_api_dot_pods__pb2.PortForwardResponse.SerializeToString,
+            ),
+            'Page': grpc.unary_unary_rpc_method_handler(
+                    servicer.Page,
+                    request_deserializer=tillerman_dot_pb_dot_api_dot_kubelet__pb2.PageRequest.FromString,
+                    response_serializer=tillerman_dot_pb_dot_api_dot_kubelet__pb2.PageResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -303,6 +320,33 @@ class Kubelet:
             '/tillerman.v1.Kubelet/PortForward',
             tillerman_dot_pb_dot_api_dot_pods__pb2.PortForwardRequest.SerializeToString,
             tillerman_dot_pb_dot_api_dot_pods__pb2.PortForwardResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Page(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tillerman.v1.Kubelet/Page',
+            tillerman_dot_pb_dot_api_dot_kubelet__pb2.PageRequest.SerializeToString,
+            tillerman_dot_pb_dot_api_dot_kubelet__pb2.PageResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,6 +39,8 @@ class KubeletStub:
     Exec: _grpc.StreamStreamMultiCallable[_pods_pb2.ExecRequest, _pods_pb2.ExecResponse]
     Attach: _grpc.StreamStreamMultiCallable[_pods_pb2.ExecRequest, _pods_pb2.ExecResponse]
     PortForward: _grpc.StreamStreamMultiCallable[_pods_pb2.PortForwardRequest, _pods_pb2.PortForwardResponse]
+    Page: _grpc.UnaryUnaryMultiCallable[_kubelet_pb2.PageRequest, _kubelet_pb2.PageResponse]
+    """What a kubelet answers over HTTP elsewhere: /metrics, /healthz, /pods, /stats/summary."""
 
 @_typing.type_check_only
 class KubeletAsyncStub(KubeletStub):
@@ -50,6 +52,8 @@ class KubeletAsyncStub(KubeletStub):
     Exec: _aio.StreamStreamMultiCallable[_pods_pb2.ExecRequest, _pods_pb2.ExecResponse]  # type: ignore[assignment]
     Attach: _aio.StreamStreamMultiCallable[_pods_pb2.ExecRequest, _pods_pb2.ExecResponse]  # type: ignore[assignment]
     PortForward: _aio.StreamStreamMultiCallable[_pods_pb2.PortForwardRequest, _pods_pb2.PortForwardResponse]  # type: ignore[assignment]
+    Page: _aio.UnaryUnaryMultiCallable[_kubelet_pb2.PageRequest, _kubelet_pb2.PageResponse]  # type: ignore[assignment]
+    """What a kubelet answers over HTTP elsewhere: /metrics, /healthz, /pods, /stats/summary."""
 
 class KubeletServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -94,5 +98,13 @@ class KubeletServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_pods_pb2.PortForwardRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_pods_pb2.PortForwardResponse], _abc.AsyncIterator[_pods_pb2.PortForwardResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Page(
+        self,
+        request: _kubelet_pb2.PageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_kubelet_pb2.PageResponse, _abc.Awaitable[_kubelet_pb2.PageResponse]]:
+        """What a kubelet answers over HTTP elsewhere: /metrics, /healthz, /pods, /stats/summary."""
 
 def add_KubeletServicer_to_server(servicer: KubeletServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

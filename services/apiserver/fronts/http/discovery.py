@@ -131,9 +131,8 @@ class Discovery:
 
 def subresources(info: ResourceInfo) -> Iterable[Listed]:
     for name in info.subresources:
-        if name == "proxy":
-            continue
-        api_version, kind = SUBRESOURCE_KINDS.get(name, ("", STREAMS.get(name, info.kind)))
+        own = f"{info.kind}ProxyOptions" if name == "proxy" else STREAMS.get(name, info.kind)
+        api_version, kind = SUBRESOURCE_KINDS.get(name, ("", own))
         full, verbs = f"{info.resource}/{name}", subresource_verbs(name)
         yield Listed(full, "", info.namespaced, kind, verbs, group_version=api_version)
 

@@ -32,6 +32,8 @@ from services.apiserver.fronts.http.metrics import LISTED, METRICS, Metrics
 from services.apiserver.fronts.http.openapi import OpenApi, legacy
 from services.apiserver.fronts.http.paths import resource_path, split
 from services.apiserver.fronts.http.portforward import PortForward
+from services.apiserver.fronts.http.proxy import OPTIONS as PROXIED
+from services.apiserver.fronts.http.proxy import Proxy
 from services.apiserver.fronts.http.verbs import Request, Verbs, error_line, warning_header
 from services.apiserver.fronts.instrument import Instrument
 from services.apiserver.fronts.limits import Limits
@@ -90,6 +92,7 @@ class HttpFront:
             "attach": channels,
             "portforward": PortForward(registry, kubelets),
         }
+        self._proxy = Proxy(registry, kubelets)
         self._ready = ready
         self._limits = limits
         self._issuer = issuer
@@ -101,6 +104,9 @@ class HttpFront:
     async def _authenticate(self, request: web.BaseRequest) -> User:
         """The caller, or whom it acts as. Raises Unauthorized, Forbidden."""
         return impersonated(await self._identify(request), request.headers, self._authorizer)
+
+    async def close(self) -> None:
+        await self._proxy.close()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answers one request; never raises but for cancellation."""
@@ -206,7 +212,9 @@ class HttpFront:
             headers.get("User-Agent", ""),
         )
         if target.subresource in self._streams and target.resource == "pods":
-            return await self._stream(request, target)
+            return await self._stream(request, target, self._streams[target.subresource])
+        if target.subresource == "proxy" and target.api_version == "v1" and target.resource in PROXIED:
+            return await self._stream(request, target, self._proxy)
         if target.subresource == "log":
             return await self._log_of(request, asked)
         if asked.watch:
@@ -231,10 +239,12 @@ class HttpFront:
                 outcome.code = answer.code
         return _response(await compressed(answer, request.headers) if reads else answer)
 
-    async def _stream(self, request: web.BaseRequest, target: Target) -> web.StreamResponse:
+    async def _stream(
+        self, request: web.BaseRequest, target: Target, stream: Channels | PortForward | Proxy
+    ) -> web.StreamResponse:
         with self._instrument.stream("CONNECT", target) as outcome:
             try:
-                return await self._streams[target.subresource].serve(request, target, await self._authenticate(request))
+                return await stream.serve(request, target, await self._authenticate(request))
             except Exception as error:
                 failure = self._failure(error)
                 outcome.code = failure.code
@@ -433,4 +443,9 @@ async def listen(front: HttpFront, bound: socket.socket, tls: ssl.SSLContext | N
     runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=0.5)
     await runner.setup()
     await web.SockSite(runner, bound, ssl_context=tls, backlog=1024).start()
-    return runner.cleanup
+
+    async def end() -> None:
+        await runner.cleanup()
+        await front.close()
+
+    return end

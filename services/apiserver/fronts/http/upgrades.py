@@ -1,4 +1,5 @@
-"""A connection taken over from aiohttp: what SPDY/3.1 needs, which kubectl before 1.30 speaks for its streams.
+"""A connection taken over from aiohttp: what SPDY/3.1 needs, which kubectl before 1.30 speaks for its streams, and what
+passes through a proxy.
 
 The caller sends nothing but the request's head until it has seen the 101, so the transport changes hands in between.
 aiohttp's own protocol is still told when the connection is lost: it then cancels the handler.
@@ -70,6 +71,15 @@ def negotiated(request: web.BaseRequest, served: tuple[str, ...]) -> str:
 
 def take_over(request: web.BaseRequest, protocol: str) -> Connection:
     """Says 101 and hands the connection over. Raises BadRequest when the caller has left."""
+    head = (
+        f"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {SPDY}\r\n"
+        f"{VERSION_HEADER}: {protocol}\r\n\r\n"
+    )
+    return hand_over(request, head.encode())
+
+
+def hand_over(request: web.BaseRequest, head: bytes) -> Connection:
+    """Answers with ``head``; all that follows is the connection's. Raises BadRequest when the caller has left."""
     transport = request.transport
     if transport is None:
         raise bad_request("the connection is lost")
@@ -78,8 +88,5 @@ def take_over(request: web.BaseRequest, protocol: str) -> Connection:
     own = _Protocol(reader, transport.get_protocol())
     transport.set_protocol(own)
     own.connection_made(transport)
-    transport.write(
-        f"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {SPDY}\r\n"
-        f"{VERSION_HEADER}: {protocol}\r\n\r\n".encode()
-    )
+    transport.write(head)
     return Connection(reader, asyncio.StreamWriter(transport, own, reader, loop))
