@@ -229,7 +229,7 @@ async def _answered(request: web.BaseRequest, answer: aiohttp.ClientResponse, li
     if answer.content_type == "text/html" and "Content-Encoding" not in answer.headers and request.method != "HEAD":
         start = await _read(answer.content, MAX_PAGE)
         if len(start) <= MAX_PAGE:
-            start = links.page(start, answer.get_encoding())
+            start = links.page(start, answer.charset or "utf-8")
         if answer.content.at_eof():
             response.content_length = len(start)
     if response.content_length is None and request.method != "HEAD":
