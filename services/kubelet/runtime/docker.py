@@ -17,7 +17,7 @@ from services.kubelet.runtime import interface as ri
 from services.kubelet.runtime.docker_engine import Engine
 from services.kubelet.runtime.docker_events import DockerEvents
 from services.kubelet.runtime.docker_images import DockerImages
-from services.kubelet.runtime.docker_pause import PAUSE_VERSION, pause_layer
+from services.kubelet.runtime.docker_pause import PAUSE_VERSION, pause_image
 from services.kubelet.runtime.docker_spec import (
     KIND_CONTAINER,
     KIND_SANDBOX,
@@ -98,11 +98,8 @@ class DockerRuntime:
     async def _ensure_pause(self, architecture: str) -> None:
         if await self._images.image(PAUSE_IMAGE) is not None:
             return
-        layer = await asyncio.to_thread(pause_layer, architecture)
-        await self._engine.call(
-            "import_image",
-            lambda client: client.import_image_from_data(layer, repository=PAUSE_REPOSITORY, tag=PAUSE_VERSION),
-        )
+        image = await asyncio.to_thread(pause_image, architecture, PAUSE_IMAGE)
+        await self._engine.call("load_image", lambda client: list(client.load_image(image)))
 
     async def _ensure_network(self) -> None:
         """One bridge for all kubelets of the cluster on this engine; whoever comes first makes it."""

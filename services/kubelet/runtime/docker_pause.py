@@ -4,7 +4,9 @@ It blocks all signals and waits for them: it ends on SIGTERM or SIGINT, and on S
 (as process 1 of a pod that shares its process namespace).
 """
 
+import hashlib
 import io
+import json
 import struct
 import tarfile
 
@@ -30,6 +32,7 @@ _HEADERS = 64 + 56
 
 PAUSE_PATH = "pause"
 PAUSE_VERSION = "1"
+_CREATED = "1970-01-01T00:00:00Z"
 
 
 def pause_elf(architecture: str) -> bytes:
@@ -43,12 +46,38 @@ def pause_elf(architecture: str) -> bytes:
     return ident + header + segment + code
 
 
-def pause_layer(architecture: str) -> bytes:
-    """A tar that holds the program as /pause. The same bytes every time, so that the image's id is stable."""
-    program = pause_elf(architecture)
+def pause_image(architecture: str, name: str) -> bytes:
+    """The image as `docker load` takes it. The same bytes every time, so that its id is the same for all kubelets that
+    load it, be it at the same moment: an image of another id would be left behind without a name.
+    """
+    layer = _tar({PAUSE_PATH: (pause_elf(architecture), 0o755)})
+    platform = {"x86_64": "amd64", "aarch64": "arm64"}.get(architecture, architecture)
+    config = {
+        "architecture": platform,
+        "os": "linux",
+        "created": _CREATED,
+        "config": {},
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
+        "history": [{"created": _CREATED}],
+    }
+    described = json.dumps(config, sort_keys=True).encode()
+    config_name = f"{hashlib.sha256(described).hexdigest()}.json"
+    manifest = [{"Config": config_name, "RepoTags": [name], "Layers": ["layer.tar"]}]
+    return _tar(
+        {
+            config_name: (described, 0o644),
+            "layer.tar": (layer, 0o644),
+            "manifest.json": (json.dumps(manifest).encode(), 0o644),
+        }
+    )
+
+
+def _tar(files: dict[str, tuple[bytes, int]]) -> bytes:
+    """Of name -> (content, mode)."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
-        entry = tarfile.TarInfo(PAUSE_PATH)
-        entry.size, entry.mode = len(program), 0o755
-        tar.addfile(entry, io.BytesIO(program))
+        for name, (content, mode) in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(content), mode
+            tar.addfile(entry, io.BytesIO(content))
     return buffer.getvalue()
