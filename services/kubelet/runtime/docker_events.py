@@ -22,6 +22,8 @@ log = structlog.get_logger(__name__)
 _RETRY_SECONDS = 0.5
 # 128 + SIGKILL: what a container that ran out of memory exits with.
 _KILLED = 137
+# Seconds between looks at what killed a container that has a memory limit.
+_OOM_WAITS = (0.05, 0.1, 0.2, 0.0)
 
 
 class DockerEvents:
@@ -116,9 +118,16 @@ class DockerEvents:
         )
 
     async def _inspect_oom(self, container_id: str) -> bool:
-        """The oom event may come after the die event; the container's state knows."""
-        try:
-            answer = await self._engine.call("inspect", lambda client: client.inspect_container(container_id))
-        except RuntimeFailure:
-            return False
-        return bool(answer["State"].get("OOMKilled"))
+        """The oom event may come after the die event; the container's state knows, if not at once."""
+        for wait in _OOM_WAITS:
+            try:
+                answer = await self._engine.call("inspect", lambda client: client.inspect_container(container_id))
+            except RuntimeFailure:
+                return False
+            if answer["State"].get("OOMKilled") or container_id in self._out_of_memory:
+                return True
+            if not answer["HostConfig"].get("Memory"):
+                # Nothing but somebody's signal can have killed it.
+                return False
+            await asyncio.sleep(wait)
+        return False
