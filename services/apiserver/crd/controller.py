@@ -102,7 +102,7 @@ class DefinitionController:
 
         name = wanted.metadata.name
         await self._writer.modify(
-            self._definitions, "", name, replace, Context(APISERVER), "finalize", retry=False, track=False
+            self._definitions, "", name, replace, Context(APISERVER), "lifecycle", retry=False, track=False
         )
 
     async def _remove_instances(self, crd: Any) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 # A part of the object is all that may be written here.
 RESTRICTED = frozenset({"approval", "ephemeralcontainers", "resize"})
 # Written by code that knows what it does: the kinds' rules about updates don't apply.
-OWN_RULES = frozenset({"binding"})
+OWN_RULES = frozenset({"binding", "lifecycle"})
 
 
 def restrict(subresource: str, new: Any, old: Any, merged: Any) -> Any:
