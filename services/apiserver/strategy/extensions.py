@@ -218,6 +218,7 @@ def _validate_status(new: Any, old: Any) -> list[Cause]:
 KINDS = {
     apiextensions.CustomResourceDefinition: Kind(
         namespaced=False,
+        plain_finalizers=True,
         status=True,
         generation=True,
         create=_create,

@@ -50,5 +50,7 @@ class Kind:
     through: Mapping[str, ValidateUpdate] = field(default_factory=dict)
     # The old object is valid by definition: kinds whose updates are checked by the transition alone leave this off.
     validate_on_update: bool = True
+    # Finalizers need no path after their domain.
+    plain_finalizers: bool = False
     # Many objects of the kind are equal but for their metadata, and the rules look at nothing else: see alike.py.
     alike: bool = False

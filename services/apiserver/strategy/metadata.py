@@ -29,7 +29,8 @@ _FINALIZER_DETAIL = "name is neither a standard finalizer name nor is it fully q
 
 def validate(meta: Any, rules: Kind, *, path: str = "metadata", plain_finalizers: bool = False) -> list[Cause]:
     """What is wrong with a new object's metadata. Custom resources may have `plain_finalizers` (without a domain)."""
-    return _identity(meta, rules, path) + _contents(meta, path, plain_finalizers=plain_finalizers)
+    plain = plain_finalizers or rules.plain_finalizers
+    return _identity(meta, rules, path) + _contents(meta, path, plain_finalizers=plain)
 
 
 def validate_own(meta: Any, rules: Kind, *, path: str = "metadata") -> list[Cause]:
@@ -82,7 +83,7 @@ def validate_update(
         if added:
             detail = f"no new finalizers can be added if the object is being deleted, found new finalizers {added}"
             causes.append(forbidden(f"{path}.finalizers", detail))
-    return causes + _contents(new, path, plain_finalizers=plain_finalizers)
+    return causes + _contents(new, path, plain_finalizers=plain_finalizers or rules.plain_finalizers)
 
 
 def carry_over(new: Any, old: Any) -> None:

@@ -65,3 +65,15 @@ def test_workloads(content: dict[str, Any], causes: set[tuple[str, str]]) -> Non
 
 def test_a_cron_job_keeps_a_name_that_is_too_long() -> None:
     assert updated(cron(), suspend=True) == set()
+
+
+def test_definitions_keep_the_finalizer_that_they_go_with() -> None:
+    names = {"plural": "gizmos", "kind": "Gizmo"}
+    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": {"type": "object"}}}
+    definition = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "gizmos.a.b", "finalizers": ["customresourcecleanup.apiextensions.k8s.io"]},
+        "spec": {"group": "a.b", "scope": "Namespaced", "names": names, "versions": [version]},
+    }
+    assert causes_of(definition, namespaced=False) == set()
