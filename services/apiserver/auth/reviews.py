@@ -151,8 +151,9 @@ def review_faults(body: Any, *, local: bool, needs_user: bool) -> list[Cause]:
     if needs_user and not spec.user and not spec.groups:
         causes.append(invalid_value("spec.user", "", "at least one of user or group must be specified"))
     allowed = {"managedFields", "namespace"} if local else {"managedFields"}
-    # Go's clients always send a time, were it an empty one.
-    if any(field.name not in allowed and value != meta_v1_pb2.Time() for field, value in body.metadata.ListFields()):
+    # Go's clients send every field, also the empty ones.
+    given = {field.name for field, value in body.metadata.ListFields() if value and value != meta_v1_pb2.Time()}
+    if given - allowed:
         detail = "must be empty except for namespace" if local else "must be empty"
         causes.append(invalid_value("metadata", body.metadata.name, detail))
     if local and about_resource and spec.resourceAttributes.namespace != body.metadata.namespace:

@@ -50,7 +50,9 @@ def test_reviews_of_a_namespace(spec: dict[str, Any], fields: list[str]) -> None
     assert [cause.field for cause in review_faults(asked, local=True, needs_user=True)] == fields
 
 
-def test_an_empty_time_is_no_metadata() -> None:
+def test_empty_fields_are_no_metadata() -> None:
     asked = review({"resourceAttributes": GET})
+    asked.metadata.name = asked.metadata.namespace = asked.metadata.uid = ""
+    asked.metadata.generation = 0
     asked.metadata.creationTimestamp.SetInParent()
     assert review_faults(asked, local=False, needs_user=False) == []
