@@ -9,7 +9,7 @@ from services.apiserver.registry.context import Context
 from services.apiserver.registry.registry import Target
 from tillerman.api import envelope
 from tillerman.api.scheme import SCHEME
-from tillerman.api.status import StatusError
+from tillerman.api.status import StatusError, no_such_path, not_found
 from tillerman.pb.k8s import core_v1_pb2 as core
 
 POD = ("v1", "Pod")
@@ -138,3 +138,12 @@ def test_subresources_of_pods() -> None:
     assert listed["pods/exec"].verbs == ("create", "get")
     assert listed["pods/proxy"].kind == "PodProxyOptions"
     assert listed["pods/proxy"].verbs == ("create", "delete", "get", "patch", "update")
+
+
+@pytest.mark.parametrize(
+    ("api_version", "plain"), [("v1", False), ("apps/v9", False), ("metrics.k8s.io/v1", False), ("none.io/v1", True)]
+)
+def test_paths_of_nobodys_groups_lead_to_no_page(api_version: str, plain: bool) -> None:
+    answer = content.refusal_of(no_such_path(), api_version)
+    assert answer.code == 404 and (answer.body == b"404 page not found\n") is plain
+    assert b"NotFound" in content.refusal_of(not_found("gadgets", "x", "none.io"), api_version).body

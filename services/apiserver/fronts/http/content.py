@@ -21,13 +21,14 @@ from services.apiserver.registry.writing import Written
 from tillerman.api import codec, envelope
 from tillerman.api.json_syntax import no_type_meta, syntax_error
 from tillerman.api.manifest import parse_document
-from tillerman.api.scheme import SCHEME, ResourceInfo
-from tillerman.api.status import StatusError, bad_request, make, unsupported_media_type
+from tillerman.api.scheme import PACKAGES, SCHEME, ResourceInfo
+from tillerman.api.status import StatusError, bad_request, make, no_such_path, unsupported_media_type
 from tillerman.pb.k8s import meta_v1_pb2
 
 YAML = "application/yaml"
 # How much of a body that says nothing is quoted.
 _SHOWN = 30
+_OWN_GROUPS = {"metrics.k8s.io", *(api_version.rpartition("/")[0] for api_version in PACKAGES)}
 _SCHEME_NAME = "k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30"
 META = "meta.k8s.io/v1"
 SHAPE_VERSIONS = frozenset({"v1", "v1beta1"})
@@ -272,6 +273,15 @@ def refusal(error: StatusError) -> Answer:
     if error.retry_after_seconds:
         answer.headers.append(("Retry-After", str(error.retry_after_seconds)))
     return answer
+
+
+def refusal_of(error: StatusError, api_version: str) -> Answer:
+    """Where a path leads nowhere in a group that is not the server's own, Kubernetes answers with the plain words of
+    its web server: whoever serves such groups is not there to make a Status.
+    """
+    if error.status == no_such_path().status and "/" in api_version and _group(api_version) not in _OWN_GROUPS:
+        return Answer(b"404 page not found\n", 404, "text/plain; charset=utf-8")
+    return refusal(error)
 
 
 def json_of(answer: Entry | Written | Message) -> bytes:

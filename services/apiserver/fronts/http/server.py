@@ -234,7 +234,7 @@ class HttpFront:
             except Exception as error:
                 failure = self._failure(error)
                 outcome.code = failure.code
-                answer = content.refusal(failure)
+                answer = content.refusal_of(failure, target.api_version)
             else:
                 outcome.code = answer.code
         return _response(await compressed(answer, request.headers) if reads else answer)
