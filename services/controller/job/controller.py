@@ -6,124 +6,63 @@ from typing import ClassVar
 
 from prometheus_client import Counter
 
-from services.controller.children import CONTROLLER_INDEX, index_by_owner
-from services.controller.expectations import Expectations
+from services.controller.children import CONTROLLER_INDEX
 from services.controller.framework import Controller, ControllerContext
 from services.controller.job.plan import FINALIZER, INDEX, JobPlan, expires_in, is_finished, is_indexed, plan_job
 from services.controller.naming import generated_name
 from services.controller.outcomes import unless_gone
-from services.controller.overlay import Overlay
-from services.controller.pod_control import PodControl, pod_from_template
+from services.controller.pod_control import pod_from_template
+from services.controller.pod_owner import PodOwner
 from tillerman.api.meta import controller_of, key_of
 from tillerman.pb.k8s import batch_v1_pb2 as batch
 from tillerman.pb.k8s import core_v1_pb2 as core
-
-# Seconds in which pod changes of one Job are gathered into one reconcile.
-GATHER = 0.02
 
 FINISHED = Counter("job_controller_jobs_finished", "Jobs that came to an end.", ["result"])
 PODS_FINISHED = Counter("job_controller_job_pods_finished", "Pods of Jobs that were counted.", ["result"])
 
 
-class JobController(Controller):
+class JobController(PodOwner[batch.Job]):
     name = "job"
-    workers: ClassVar[int] = 5
-
-    def __init__(self, context: ControllerContext) -> None:
-        super().__init__(context)
-        self._expectations = Expectations(context.clock)
-        self._recorder = context.recorder("job-controller")
-        self._pod_control = PodControl(context.client, self._recorder, self._expectations)
-        self._jobs = self.informer(batch.Job)
-        self._pods = self.informer(core.Pod)
-        self._written: Overlay[batch.Job] = Overlay()
-        index_by_owner(self._pods)
-        self._jobs.add_handler(
-            on_add=self._changed, on_update=lambda _, new: self._changed(new), on_delete=self._deleted
-        )
-        self._pods.add_handler(
-            on_add=self._pod_seen, on_update=lambda _, new: self._pod_seen(new), on_delete=self._pod_deleted
-        )
-
-    def known_keys(self) -> list[str]:
-        return [key_of(job) for job in self._jobs.list()]
-
-    def _changed(self, job: batch.Job) -> None:
-        self._written.seen(job)
-        self.enqueue(job)
-
-    def _deleted(self, job: batch.Job) -> None:
-        self._written.forget(job)
-        self._expectations.forget(key_of(job))
-
-    def _owner_key(self, pod: core.Pod) -> str | None:
-        reference = controller_of(pod)
-        if reference is None or reference.kind != "Job":
-            return None
-        return f"{pod.metadata.namespace}/{reference.name}"
-
-    def _pod_seen(self, pod: core.Pod) -> None:
-        key = self._owner_key(pod)
-        if key is None:
-            return
-        self._expectations.creation_settled(key, pod.metadata.name)
-        if pod.metadata.HasField("deletionTimestamp"):
-            self._expectations.deletion_settled(key, pod.metadata.uid)
-            if FINALIZER in pod.metadata.finalizers and self._jobs.get(key) is None:
-                # Nobody is left to count it.
-                self.queue.add(key)
-        self.queue.add_after(key, GATHER)
-
-    def _pod_deleted(self, pod: core.Pod) -> None:
-        key = self._owner_key(pod)
-        if key is not None:
-            self._expectations.creation_settled(key, pod.metadata.name)
-            self._expectations.deletion_settled(key, pod.metadata.uid)
-            self.queue.add(key)
+    message = batch.Job
 
     async def reconcile(self, key: str) -> float | None:
-        cached = self._jobs.get(key)
-        if cached is None:
+        job = self.newest(key)
+        if job is None:
             await self._free_pods_of_gone(key)
             return None
-        job = self._written.newest(cached)
         if job.spec.managedBy and job.spec.managedBy != "kubernetes.io/job-controller":
             return None
-        pods = self._pods.by_index(CONTROLLER_INDEX, job.metadata.uid)
+        pods = self.pods.by_index(CONTROLLER_INDEX, job.metadata.uid)
         if job.metadata.HasField("deletionTimestamp"):
             await self._unfinalize([pod for pod in pods if FINALIZER in pod.metadata.finalizers])
             return None
         plan = plan_job(job, pods, self.clock.time())
-        job = await self._write_status(job, plan)
+        job = await self._tell(job, plan)
         await self._unfinalize(plan.unfinalize)
-        settled_in = self._expectations.wait_seconds(key)
+        settled_in = self.expectations.wait_seconds(key)
         if settled_in is not None:
             return settled_in if plan.after is None else min(plan.after, settled_in)
         await self._unfinalize(plan.delete)
-        outcome = await self._pod_control.delete(job, key, plan.delete)
+        outcome = await self.pod_control.delete(job, key, plan.delete)
         if outcome.failure is None and plan.create:
-            outcome = await self._pod_control.create(
+            outcome = await self.pod_control.create(
                 job, key, len(plan.create), lambda number: make_pod(job, plan.create[number])
             )
         if outcome.failure is not None:
             raise outcome.failure
         return plan.after
 
-    async def _write_status(self, job: batch.Job, plan: JobPlan) -> batch.Job:
-        if plan.status == job.status:
+    async def _tell(self, job: batch.Job, plan: JobPlan) -> batch.Job:
+        stored = await self.write_status(job, plan.status)
+        if stored is job:
             return job
-        changed = batch.Job()
-        changed.CopyFrom(job)
-        changed.status.CopyFrom(plan.status)
-        stored = await self.client.resource(batch.Job).update_status(changed)
-        self._written.wrote(stored)
         PODS_FINISHED.labels("succeeded").inc(max(plan.status.succeeded - job.status.succeeded, 0))
         PODS_FINISHED.labels("failed").inc(max(plan.status.failed - job.status.failed, 0))
         if is_finished(stored) and not is_finished(job):
             done = any(c.type == "Complete" and c.status == "True" for c in stored.status.conditions)
             FINISHED.labels("succeeded" if done else "failed").inc()
         if plan.event is not None:
-            self._recorder.event(job, *plan.event)
+            self.recorder.event(job, *plan.event)
         return stored
 
     async def _unfinalize(self, pods: list[core.Pod]) -> None:
@@ -136,7 +75,7 @@ class JobController(Controller):
 
     async def _free_pods_of_gone(self, key: str) -> None:
         namespace, _, name = key.partition("/")
-        for pod in self._pods.list(namespace):
+        for pod in self.pods.list(namespace):
             reference = controller_of(pod)
             if reference is not None and reference.kind == "Job" and reference.name == name:
                 await self._unfinalize([pod] if FINALIZER in pod.metadata.finalizers else [])
