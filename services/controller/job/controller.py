@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from prometheus_client import Counter
 
 from services.controller.children import CONTROLLER_INDEX
 from services.controller.framework import Controller, ControllerContext
-from services.controller.job.plan import FINALIZER, INDEX, JobPlan, expires_in, is_finished, is_indexed, plan_job
+from services.controller.job.indexes import INDEX, is_indexed
+from services.controller.job.plan import FINALIZER, JobPlan, expires_in, is_finished, plan_job
+from services.controller.job.policies import FAILURES, limits_indexes
 from services.controller.naming import generated_name
 from services.controller.outcomes import unless_gone
 from services.controller.pod_control import pod_from_template
@@ -46,7 +49,7 @@ class JobController(PodOwner[batch.Job]):
         outcome = await self.pod_control.delete(job, key, plan.delete)
         if outcome.failure is None and plan.create:
             outcome = await self.pod_control.create(
-                job, key, len(plan.create), lambda number: make_pod(job, plan.create[number])
+                job, key, len(plan.create), lambda number: make_pod(job, plan.create[number], plan.failures)
             )
         if outcome.failure is not None:
             raise outcome.failure
@@ -81,8 +84,8 @@ class JobController(PodOwner[batch.Job]):
                 await self._unfinalize([pod] if FINALIZER in pod.metadata.finalizers else [])
 
 
-def make_pod(job: batch.Job, index: int) -> core.Pod:
-    """A pod of the Job; `index` is its completion index, -1 for none."""
+def make_pod(job: batch.Job, index: int, failures: Mapping[int, int]) -> core.Pod:
+    """A pod of the Job; `index` is its completion index, -1 for none; `failures`: how often indexes have failed."""
     indexed = is_indexed(job)
     name = generated_name(f"{job.metadata.name}-{index}-") if indexed else ""
     pod = pod_from_template(job.spec.template, job, name=name)
@@ -95,6 +98,8 @@ def make_pod(job: batch.Job, index: int) -> core.Pod:
         pod.metadata.generateName = f"{job.metadata.name}-{index}-"
         pod.metadata.annotations[INDEX] = str(index)
         pod.metadata.labels[INDEX] = str(index)
+        if limits_indexes(job):
+            pod.metadata.annotations[FAILURES] = str(failures.get(index, 0))
         pod.spec.hostname = f"{job.metadata.name}-{index}"
         for container in [*pod.spec.initContainers, *pod.spec.containers]:
             if not any(known.name == "JOB_COMPLETION_INDEX" for known in container.env):

@@ -10,6 +10,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from services.controller.job.indexes import format_indexes, index_of, is_indexed, parse_indexes
+from services.controller.job.policies import (
+    FAIL_JOB,
+    IGNORE,
+    Indexes,
+    judge,
+    limits_indexes,
+    look_at_indexes,
+    replaces_only_failed,
+    success_of,
+)
 from tillerman.api.meta import get_condition
 from tillerman.api.pods import is_ready, is_terminal
 from tillerman.api.times import from_seconds, to_seconds
@@ -17,16 +28,18 @@ from tillerman.pb.k8s import batch_v1_pb2 as batch
 from tillerman.pb.k8s import core_v1_pb2 as core
 
 FINALIZER = "batch.kubernetes.io/job-tracking"
-INDEX = "batch.kubernetes.io/job-completion-index"
 FIRST_BACKOFF, LAST_BACKOFF = 10.0, 360.0
 
 
 @dataclass
 class JobPlan:
-    """`create` holds completion indexes (-1 for Jobs without); `after` are seconds until another look."""
+    """`create` holds completion indexes (-1 for Jobs without), `failures` how often some have failed; `after` are
+    seconds until another look.
+    """
 
     status: batch.JobStatus
     create: list[int] = field(default_factory=list)
+    failures: dict[int, int] = field(default_factory=dict)
     delete: list[core.Pod] = field(default_factory=list)
     unfinalize: list[core.Pod] = field(default_factory=list)
     after: float | None = None
@@ -35,34 +48,6 @@ class JobPlan:
 
 def is_finished(job: batch.Job) -> bool:
     return any(c.type in ("Complete", "Failed") and c.status == "True" for c in job.status.conditions)
-
-
-def is_indexed(job: batch.Job) -> bool:
-    return job.spec.completionMode == "Indexed"
-
-
-def index_of(pod: core.Pod) -> int:
-    text = pod.metadata.annotations.get(INDEX, "")
-    return int(text) if text.isdigit() else -1
-
-
-def parse_indexes(text: str) -> set[int]:
-    """ "0-2,5" as numbers."""
-    result: set[int] = set()
-    for part in filter(None, text.split(",")):
-        first, _, last = part.partition("-")
-        result.update(range(int(first), int(last or first) + 1))
-    return result
-
-
-def format_indexes(indexes: Sequence[int] | set[int]) -> str:
-    parts: list[list[int]] = []
-    for index in sorted(indexes):
-        if parts and index == parts[-1][1] + 1:
-            parts[-1][1] = index
-        else:
-            parts.append([index, index])
-    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in parts)
 
 
 def plan_job(job: batch.Job, pods: Sequence[core.Pod], now: float) -> JobPlan:
@@ -77,12 +62,16 @@ def plan_job(job: batch.Job, pods: Sequence[core.Pod], now: float) -> JobPlan:
         status.ClearField("startTime")
     elif not status.HasField("startTime"):
         status.startTime.CopyFrom(from_seconds(now))
-    _count(job, pods, plan)
+    indexes = _count(job, pods, plan)
     active = [pod for pod in pods if not is_terminal(pod) and not pod.metadata.HasField("deletionTimestamp")]
     failed = status.failed + len(status.uncountedTerminatedPods.failed)
     succeeded = _succeeded(job, status)
-    verdict = _verdict(job, pods, succeeded, failed, now)
+    verdict = _verdict(job, pods, indexes, status, failed, now)
     terminating = sum(1 for pod in pods if not is_terminal(pod) and pod.metadata.HasField("deletionTimestamp"))
+    if verdict is None:
+        # These tell how often their indexes have failed.
+        telling = {pod.metadata.uid for pod in indexes.latest.values()}
+        plan.unfinalize = [pod for pod in plan.unfinalize if pod.metadata.uid not in telling]
     if verdict is not None:
         plan.delete = active
         _finish(job, plan, verdict, still_running=bool(active or terminating), now=now)
@@ -92,15 +81,15 @@ def plan_job(job: batch.Job, pods: Sequence[core.Pod], now: float) -> JobPlan:
         _suspend(status, now, plan)
     else:
         _resume(status, now, plan)
-        _size(job, pods, active, succeeded, plan, now)
+        _size(job, pods, active, indexes, succeeded, plan, now)
     status.active = len(active)
     status.ready = sum(1 for pod in active if is_ready(pod))
     status.terminating = terminating
     return plan
 
 
-def _count(job: batch.Job, pods: Sequence[core.Pod], plan: JobPlan) -> None:
-    """The three steps of counting, as far as they can go now."""
+def _count(job: batch.Job, pods: Sequence[core.Pod], plan: JobPlan) -> Indexes:
+    """The three steps of counting, as far as they can go now; what has failed of the indexes."""
     status = plan.status
     tracked = {pod.metadata.uid for pod in pods if FINALIZER in pod.metadata.finalizers}
     uncounted = status.uncountedTerminatedPods
@@ -115,8 +104,7 @@ def _count(job: batch.Job, pods: Sequence[core.Pod], plan: JobPlan) -> None:
     known = {*uncounted.succeeded, *uncounted.failed}
     completed = parse_indexes(status.completedIndexes)
     for pod in pods:
-        # What this controller deletes has lost its finalizer before: a tracked pod on its way out has failed.
-        if pod.metadata.uid not in tracked or not (is_terminal(pod) or pod.metadata.HasField("deletionTimestamp")):
+        if pod.metadata.uid not in tracked or not _over(job, pod):
             continue
         if pod.metadata.uid in known:
             plan.unfinalize.append(pod)
@@ -128,10 +116,26 @@ def _count(job: batch.Job, pods: Sequence[core.Pod], plan: JobPlan) -> None:
                     continue
                 completed.add(index_of(pod))
             uncounted.succeeded.append(pod.metadata.uid)
+        elif judge(job, pod).action == IGNORE:
+            plan.unfinalize.append(pod)
         else:
             uncounted.failed.append(pod.metadata.uid)
     if is_indexed(job):
         status.completedIndexes = format_indexes(completed)
+    if not limits_indexes(job):
+        return Indexes()
+    indexes = look_at_indexes(job, pods, completed)
+    status.failedIndexes = format_indexes(indexes.failed)
+    return indexes
+
+
+def _over(job: batch.Job, pod: core.Pod) -> bool:
+    """Whether a tracked pod is to be counted. What this controller deletes has lost its finalizer before: a tracked pod
+    on its way out has failed, or will have.
+    """
+    if is_terminal(pod):
+        return True
+    return pod.metadata.HasField("deletionTimestamp") and not (replaces_only_failed(job) and pod.spec.nodeName)
 
 
 def _succeeded(job: batch.Job, status: batch.JobStatus) -> int:
@@ -141,21 +145,33 @@ def _succeeded(job: batch.Job, status: batch.JobStatus) -> int:
 
 
 def _verdict(
-    job: batch.Job, pods: Sequence[core.Pod], succeeded: int, failed: int, now: float
+    job: batch.Job, pods: Sequence[core.Pod], indexes: Indexes, status: batch.JobStatus, failed: int, now: float
 ) -> tuple[str, str, str] | None:
-    """(condition type, reason, message) once the Job's end is decided."""
+    """(condition type, reason, message) once the Job's end is decided; ``status`` is that of now."""
     spec = job.spec
+    succeeded = _succeeded(job, status)
     limit = spec.backoffLimit if spec.HasField("backoffLimit") else 6
     restarts = 0
     if spec.template.spec.restartPolicy == "OnFailure":
         restarts = sum(s.restartCount for pod in pods for s in pod.status.containerStatuses if not is_terminal(pod))
-    known = get_condition(job.status.conditions, "FailureTarget")
-    if known is not None and known.status == "True":
-        return ("Failed", known.reason, known.message)
+    for target, end in (("FailureTarget", "Failed"), ("SuccessCriteriaMet", "Complete")):
+        known = get_condition(job.status.conditions, target)
+        if known is not None and known.status == "True":
+            return (end, known.reason, known.message)
+    for pod in pods:
+        ruling = judge(job, pod)
+        if ruling.action == FAIL_JOB:
+            return ("Failed", "PodFailurePolicy", ruling.message)
     if failed > limit or (restarts and failed + restarts > limit):
         return ("Failed", "BackoffLimitExceeded", "Job has reached the specified backoff limit")
     if deadline_in(job, now) == 0.0:
         return ("Failed", "DeadlineExceeded", "Job was active longer than specified deadline")
+    if spec.HasField("maxFailedIndexes") and len(indexes.failed) > spec.maxFailedIndexes:
+        return ("Failed", "MaxFailedIndexesExceeded", "Job has exceeded the specified maximal number of failed indexes")
+    if is_indexed(job) and (met := success_of(job, parse_indexes(status.completedIndexes))):
+        return ("Complete", "SuccessPolicy", met)
+    if indexes.failed and succeeded + len(indexes.failed) >= spec.completions:
+        return ("Failed", "FailedIndexes", "Job has failed indexes")
     running = any(not is_terminal(pod) for pod in pods)
     if not spec.HasField("completions"):
         if succeeded and not running:
@@ -205,12 +221,18 @@ def _resume(status: batch.JobStatus, now: float, plan: JobPlan) -> None:
 
 
 def _size(
-    job: batch.Job, pods: Sequence[core.Pod], active: list[core.Pod], succeeded: int, plan: JobPlan, now: float
+    job: batch.Job,
+    pods: Sequence[core.Pod],
+    active: list[core.Pod],
+    indexes: Indexes,
+    succeeded: int,
+    plan: JobPlan,
+    now: float,
 ) -> None:
     spec = job.spec
     wanted = spec.parallelism if spec.HasField("parallelism") else 1
     if spec.HasField("completions"):
-        wanted = min(wanted, spec.completions - succeeded)
+        wanted = min(wanted, spec.completions - succeeded - len(indexes.failed))
     elif succeeded:
         wanted = len(active)
     surplus = len(active) - wanted
@@ -220,7 +242,12 @@ def _size(
         plan.delete = active[:surplus]
         del active[:surplus]
         return
-    if surplus == 0:
+    leaving = [pod for pod in pods if replaces_only_failed(job) and not _over(job, pod) and pod not in active]
+    surplus += len(leaving)
+    if surplus >= 0:
+        return
+    if limits_indexes(job):
+        _replace_indexes(job, [*active, *leaving], indexes, plan, -surplus, now)
         return
     wait = backoff_seconds(pods, now)
     if wait > 0:
@@ -229,8 +256,27 @@ def _size(
     if not is_indexed(job):
         plan.create = [-1] * min(-surplus, 500)
         return
-    taken = parse_indexes(plan.status.completedIndexes) | {index_of(pod) for pod in active}
+    taken = parse_indexes(plan.status.completedIndexes) | {index_of(pod) for pod in (*active, *leaving)}
     plan.create = [index for index in range(spec.completions) if index not in taken][: min(-surplus, 500)]
+
+
+def _replace_indexes(
+    job: batch.Job, present: list[core.Pod], indexes: Indexes, plan: JobPlan, number: int, now: float
+) -> None:
+    """Each index waits for its own failures."""
+    taken = parse_indexes(plan.status.completedIndexes) | indexes.failed | {index_of(pod) for pod in present}
+    for index in range(job.spec.completions):
+        if index in taken:
+            continue
+        last = indexes.latest.get(index)
+        failures = indexes.failures.get(index, 0)
+        wait = 0.0 if last is None else max(_ended_at(last) + _backoff(failures) - now, 0.0)
+        if wait > 0:
+            plan.after = wait if plan.after is None else min(plan.after, wait)
+        elif len(plan.create) < min(number, 500):
+            plan.create.append(index)
+            if failures:
+                plan.failures[index] = failures
 
 
 def backoff_seconds(pods: Sequence[core.Pod], now: float) -> float:
@@ -244,7 +290,11 @@ def backoff_seconds(pods: Sequence[core.Pod], now: float) -> float:
     if not failures:
         return 0.0
     last = ends[-1][0]
-    return max(last + min(FIRST_BACKOFF * 2.0 ** (failures - 1), LAST_BACKOFF) - now, 0.0)
+    return max(last + _backoff(failures) - now, 0.0)
+
+
+def _backoff(failures: int) -> float:
+    return min(FIRST_BACKOFF * 2.0 ** (min(failures, 10) - 1), LAST_BACKOFF) if failures else 0.0
 
 
 def _ended_at(pod: core.Pod) -> float:

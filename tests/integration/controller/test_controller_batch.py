@@ -49,6 +49,32 @@ async def test_a_job_counts_every_pod_once(cluster) -> None:
     assert not any(pod.metadata.finalizers for pod in await cluster.pods(app="work"))
 
 
+async def test_an_indexed_job_gives_each_index_its_own_tries(cluster) -> None:
+    job = batch.Job()
+    job.metadata.name, job.metadata.namespace = "each", cluster.namespace
+    job.spec.parallelism = job.spec.completions = 2
+    job.spec.completionMode, job.spec.backoffLimitPerIndex = "Indexed", 0
+    fill(job.spec.template, "each")
+    job.spec.template.spec.restartPolicy = "Never"
+    jobs = cluster.client.resource(batch.Job)
+    await jobs.create(job)
+    ended: set[str] = set()
+
+    async def over() -> batch.JobStatus | None:
+        for pod in await cluster.pods(app="each"):
+            if pod.status.phase == "Running" and pod.metadata.uid not in ended:
+                index = pod.metadata.annotations["batch.kubernetes.io/job-completion-index"]
+                await end(cluster, pod, "Failed" if index == "1" else "Succeeded")
+                ended.add(pod.metadata.uid)
+        status = (await jobs.get("each", cluster.namespace)).status
+        return status if any(c.type == "Failed" and c.status == "True" for c in status.conditions) else None
+
+    status = await cluster.until(over)
+    assert (status.completedIndexes, status.failedIndexes, status.succeeded, status.failed) == ("0", "1", 1, 1)
+    assert {c.reason for c in status.conditions} == {"FailedIndexes"}
+    assert not any(pod.metadata.finalizers for pod in await cluster.pods(app="each"))
+
+
 async def test_a_daemon_runs_on_every_node_and_is_rolled_over(cluster) -> None:
     daemon = apps.DaemonSet()
     daemon.metadata.name, daemon.metadata.namespace = "agent", cluster.namespace

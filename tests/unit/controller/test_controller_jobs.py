@@ -5,15 +5,8 @@ from datetime import UTC, datetime
 import pytest
 
 from services.controller.job.cronjob import expired_jobs, last_due, make_job, plan_cron
-from services.controller.job.plan import (
-    FINALIZER,
-    INDEX,
-    backoff_seconds,
-    expires_in,
-    format_indexes,
-    parse_indexes,
-    plan_job,
-)
+from services.controller.job.indexes import INDEX, format_indexes, parse_indexes
+from services.controller.job.plan import FINALIZER, backoff_seconds, expires_in, plan_job
 from services.controller.job.schedule import ScheduleError, parse_schedule
 from tillerman.pb.k8s import batch_v1_pb2 as batch
 from tillerman.pb.k8s import core_v1_pb2 as core
