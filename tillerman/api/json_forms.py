@@ -14,6 +14,7 @@ import orjson
 from google.protobuf.message import Message
 
 from tillerman.api import quantity, times
+from tillerman.api.json_text import compact
 
 
 class Mismatch(Exception):
@@ -97,7 +98,7 @@ def _emit_raw(message: Any) -> Any:
 
 
 def _absorb_raw(value: Any, message: Any) -> None:
-    message.raw = orjson.dumps(value)
+    message.raw = compact(value).encode()
 
 
 def _emit_fields(message: Any) -> Any:
@@ -105,7 +106,7 @@ def _emit_fields(message: Any) -> Any:
 
 
 def _absorb_fields(value: Any, message: Any) -> None:
-    message.Raw = orjson.dumps(value)
+    message.Raw = compact(value).encode()
 
 
 def _emit_items(message: Any) -> list[str]:

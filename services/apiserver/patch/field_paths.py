@@ -12,6 +12,8 @@ from typing import Any
 
 import orjson
 
+from tillerman.api.json_text import compact
+
 Path = tuple[str, ...]
 FieldSet = frozenset[Path]
 EMPTY: FieldSet = frozenset()
@@ -73,11 +75,11 @@ def with_named_parents(paths: Iterable[Path]) -> FieldSet:
 
 def element_of_key(values: Mapping[str, Any]) -> str:
     """The path element of a keyed list's item, from the values of its keys."""
-    return "k:" + orjson.dumps(values, option=orjson.OPT_SORT_KEYS).decode()
+    return "k:" + compact(values, sort=True)
 
 
 def element_of_value(value: Any) -> str:
-    return "v:" + orjson.dumps(value).decode()
+    return "v:" + compact(value)
 
 
 def shown(path: Path) -> str:
@@ -89,7 +91,7 @@ def shown(path: Path) -> str:
             text.append(f".{rest}")
         elif kind == "k":
             keys = orjson.loads(rest)
-            text.append("[" + ",".join(f"{k}={orjson.dumps(keys[k]).decode()}" for k in sorted(keys)) + "]")
+            text.append("[" + ",".join(f"{k}={compact(keys[k])}" for k in sorted(keys)) + "]")
         else:
             text.append(f"[={rest}]")
     return "".join(text)

@@ -10,9 +10,8 @@ import copy
 import re
 from typing import Any
 
-import orjson
-
 from services.apiserver.patch.errors import cannot_apply, malformed
+from tillerman.api.json_text import compact
 from tillerman.api.status import request_entity_too_large
 
 MAX_OPERATIONS = 10_000
@@ -69,7 +68,7 @@ def _run(document: dict[str, Any], operation: dict[str, Any]) -> int:
         if kind == "move":
             _remove(document, source)
         _add(document, path, moved)
-        return len(orjson.dumps(moved)) if kind == "copy" else 0
+        return len(compact(moved).encode()) if kind == "copy" else 0
     else:
         raise ValueError(f"unexpected kind: {kind}")
     return 0

@@ -13,6 +13,7 @@ import orjson
 from services.apiserver.patch.field_paths import EMPTY, FieldSet
 from services.apiserver.patch.field_types import FieldType
 from services.apiserver.patch.typed import compare, fields_of
+from tillerman.api.json_text import compact
 
 MANAGER = "kubectl"
 ANNOTATION = "kubectl.kubernetes.io/last-applied-configuration"
@@ -39,7 +40,7 @@ def brought_up_to_date(obj: dict[str, Any], applied: dict[str, Any]) -> dict[str
     told["metadata"].pop("annotations", None)
     if kept:
         told["metadata"]["annotations"] = kept
-    text = orjson.dumps(told, option=orjson.OPT_SORT_KEYS).decode() + "\n"
+    text = compact(told, sort=True) + "\n"
     return {**obj, "metadata": {**obj["metadata"], "annotations": {**_annotations(obj), ANNOTATION: text}}}
 
 

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
 from services.apiserver.patch.errors import bad_patch
 from tillerman.api.json_syntax import no_type_meta
+from tillerman.api.json_text import compact
 
 
 def apply(current: dict[str, Any], patch: Any) -> dict[str, Any]:
     """The merged object. Raises Invalid (field "patch") for a patch that is not an object."""
     if not isinstance(patch, dict):
         kind = "array" if isinstance(patch, list) else "string" if isinstance(patch, str) else "number"
-        raise bad_patch(orjson.dumps(patch).decode(), no_type_meta(kind))
+        raise bad_patch(compact(patch), no_type_meta(kind))
     return merge(current, patch)
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
 from services.apiserver.registry.context import Context
 from tillerman.api import codec
+from tillerman.api.json_text import compact
 from tillerman.api.scheme import SCHEME
 from tillerman.api.status import StatusError, invalid, invalid_value
 
@@ -30,7 +29,7 @@ def decode(message: Any, content: dict[str, Any], context: Context) -> Any:
 
 
 def _not_fitting(content: dict[str, Any], detail: str) -> StatusError:
-    shown = orjson.dumps({name: content[name] for name in sorted(content)}).decode()
+    shown = compact({name: content[name] for name in sorted(content)})
     return invalid("", "", [invalid_value("patch", shown, detail)])
 
 
