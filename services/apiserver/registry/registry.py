@@ -307,6 +307,8 @@ class Registry:
         """``body``: the object, or the subresource's. For a resource without storage the answer is a message."""
         virtual = self._virtual.get((target.api_version, target.resource))
         if virtual is not None:
+            if target.subresource:
+                raise no_such_path()
             await self._authorize(context, "create", target)
             return await virtual.create(target, body, context)
         resource = self.resource(target, "create")

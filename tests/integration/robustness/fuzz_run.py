@@ -19,7 +19,7 @@ from tillerman.pb.k8s import meta_v1_pb2
 
 PATIENCE = 30.0
 # 503: an etcd that a busy machine keeps waiting, and kubelets that are not here.
-HTTP_CODES = frozenset({101, 200, 201, 202, 400, 403, 404, 405, 406, 409, 410, 413, 415, 422, 429, 503, 504})
+HTTP_CODES = frozenset({101, 200, 201, 202, 204, 400, 403, 404, 405, 406, 409, 410, 413, 415, 422, 429, 503, 504})
 Code = grpc.StatusCode
 GRPC_CODES = frozenset(
     {

@@ -32,6 +32,8 @@ from tillerman.pb.api import objects_pb2
 from tillerman.pb.k8s import meta_v1_pb2, runtime_pb2
 
 ANNOTATION = "fuzz.test/request"
+# Before a request's number there: a mutation may well write a number of its own.
+MARK = "request-"
 NAMESPACE = "fuzz"
 JSON, YAML = "application/json", "application/yaml"
 PATCH_TYPES = (
@@ -197,7 +199,7 @@ class Generator:
             del meta["namespace"]
         meta["name"] = f"n{number}"
         annotations = meta.get("annotations")
-        meta["annotations"] = {**(annotations if isinstance(annotations, dict) else {}), ANNOTATION: str(number)}
+        meta["annotations"] = {**(annotations if isinstance(annotations, dict) else {}), ANNOTATION: f"{MARK}{number}"}
         return manifest, content
 
     def _known(self) -> tuple[Manifest, str]:
@@ -243,7 +245,7 @@ class Generator:
     def _patch(self, number: int) -> tuple[str, bytes]:
         random = self.random
         kind, patch = random.choice(patches())
-        mark = {"metadata": {"annotations": {ANNOTATION: str(number)}}}
+        mark = {"metadata": {"annotations": {ANNOTATION: f"{MARK}{number}"}}}
         if kind == PATCH_TYPES[0]:
             if isinstance(patch, list):
                 patch = [*patch, {"op": "add", "path": f"/metadata/annotations/{ANNOTATION.replace('/', '~1')}"}]
@@ -387,7 +389,7 @@ class Generator:
         manifest, name = self._known()
         content = self._manifest(number)[1] if self.random.random() < 0.2 else json.loads(json.dumps(manifest.content))
         meta = content.setdefault("metadata", {}) if isinstance(content.get("metadata", {}), dict) else {}
-        meta.update(name=name, annotations={ANNOTATION: str(number)})
+        meta.update(name=name, annotations={ANNOTATION: f"{MARK}{number}"})
         if not manifest.namespace:
             meta.pop("namespace", None)
         else:
@@ -401,7 +403,7 @@ class Generator:
         always = "fieldManager=m" if "apply" in kind else ""
         if "apply" in kind and self.random.random() < 0.7:
             content = json.loads(json.dumps(manifest.content))
-            content["metadata"] = {"name": name, "annotations": {ANNOTATION: str(number)}}
+            content["metadata"] = {"name": name, "annotations": {ANNOTATION: f"{MARK}{number}"}}
             body = self._json(content)
         return self._request(
             number,
@@ -541,7 +543,7 @@ class Generator:
     def _grpc_update(self, number: int) -> tuple[str, Any]:
         manifest, name = self._known()
         content = json.loads(json.dumps(manifest.content))
-        content["metadata"] = {"name": name, "annotations": {ANNOTATION: str(number)}}
+        content["metadata"] = {"name": name, "annotations": {ANNOTATION: f"{MARK}{number}"}}
         request = objects_pb2.UpdateRequest(target=self._target(manifest, name))
         self._any(request, content, manifest.info)
         self._flags(request)
@@ -557,7 +559,7 @@ class Generator:
             request.force = self.random.random() < 0.5
             if self.random.random() < 0.7:
                 content = json.loads(json.dumps(manifest.content))
-                content["metadata"] = {"name": name, "annotations": {ANNOTATION: str(number)}}
+                content["metadata"] = {"name": name, "annotations": {ANNOTATION: f"{MARK}{number}"}}
                 request.patch = self._json(content)
         elif self.random.random() < 0.05:
             request.force = True
