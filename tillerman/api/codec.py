@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from tillerman.api.json_forms import Mismatch
 from tillerman.api.json_syntax import syntax_error
 from tillerman.api.plans import plan_of
+from tillerman.api.quantity_fields import bad_quantity
 from tillerman.api.scheme import SCHEME
 from tillerman.api.text import is_text, not_text
 
@@ -106,7 +107,8 @@ def from_json(
 
 
 def from_protobuf(raw: bytes, message_type: type[Message]) -> Message:
-    """The message of protobuf bytes from a caller. Raises DecodeError, also for strings that are not UTF-8.
+    """The message of protobuf bytes from a caller. Raises DecodeError, also for strings that are not UTF-8 and for
+    quantities that are none.
 
     Kubernetes' messages are proto2, whose decoder lets such strings pass; as text they cannot be shown.
     """
@@ -116,6 +118,8 @@ def from_protobuf(raw: bytes, message_type: type[Message]) -> Message:
         raise DecodeError([f"the object's bytes are not a {message_type.DESCRIPTOR.full_name}: {e}"]) from None
     if not is_text(raw, message_type) and (path := not_text(message)):
         raise DecodeError([f"{path}: invalid UTF-8 in string"])
+    if fault := bad_quantity(message):
+        raise DecodeError([fault])
     # Go's decoder drops what it does not know; kept, it would be stored.
     message.DiscardUnknownFields()
     return message
