@@ -51,6 +51,9 @@ def test_refused_writes(info: ResourceInfo, http: Http, grpc_front: Grpc) -> Non
     name = real_name(info, mark)
     path, collection = path_of(info, name), path_of(info)
     body = manifest(info, mark)
+    table = "application/json;as=Table;v=v1;g=meta.k8s.io"
+    assert http("POST", f"{collection}?includeObject=All", body, accept=table).code == 400
+    # What cannot be answered is not stored either.
     made = http.must("POST", collection, body)
 
     twice = http("POST", collection, body)

@@ -32,8 +32,6 @@ from tillerman.pb.api import objects_pb2
 from tillerman.pb.k8s import meta_v1_pb2, runtime_pb2
 
 ANNOTATION = "fuzz.test/request"
-# Before a request's number there: a mutation may well write a number of its own.
-MARK = "request-"
 NAMESPACE = "fuzz"
 JSON, YAML = "application/json", "application/yaml"
 PATCH_TYPES = (
@@ -199,7 +197,7 @@ class Generator:
             del meta["namespace"]
         meta["name"] = f"n{number}"
         annotations = meta.get("annotations")
-        meta["annotations"] = {**(annotations if isinstance(annotations, dict) else {}), ANNOTATION: f"{MARK}{number}"}
+        meta["annotations"] = {**(annotations if isinstance(annotations, dict) else {}), ANNOTATION: mark_of(number)}
         return manifest, content
 
     def _known(self) -> tuple[Manifest, str]:
@@ -245,7 +243,7 @@ class Generator:
     def _patch(self, number: int) -> tuple[str, bytes]:
         random = self.random
         kind, patch = random.choice(patches())
-        mark = {"metadata": {"annotations": {ANNOTATION: f"{MARK}{number}"}}}
+        mark = {"metadata": {"annotations": {ANNOTATION: mark_of(number)}}}
         if kind == PATCH_TYPES[0]:
             if isinstance(patch, list):
                 patch = [*patch, {"op": "add", "path": f"/metadata/annotations/{ANNOTATION.replace('/', '~1')}"}]
@@ -389,7 +387,7 @@ class Generator:
         manifest, name = self._known()
         content = self._manifest(number)[1] if self.random.random() < 0.2 else json.loads(json.dumps(manifest.content))
         meta = content.setdefault("metadata", {}) if isinstance(content.get("metadata", {}), dict) else {}
-        meta.update(name=name, annotations={ANNOTATION: f"{MARK}{number}"})
+        meta.update(name=name, annotations={ANNOTATION: mark_of(number)})
         if not manifest.namespace:
             meta.pop("namespace", None)
         else:
@@ -403,7 +401,7 @@ class Generator:
         always = "fieldManager=m" if "apply" in kind else ""
         if "apply" in kind and self.random.random() < 0.7:
             content = json.loads(json.dumps(manifest.content))
-            content["metadata"] = {"name": name, "annotations": {ANNOTATION: f"{MARK}{number}"}}
+            content["metadata"] = {"name": name, "annotations": {ANNOTATION: mark_of(number)}}
             body = self._json(content)
         return self._request(
             number,
@@ -543,7 +541,7 @@ class Generator:
     def _grpc_update(self, number: int) -> tuple[str, Any]:
         manifest, name = self._known()
         content = json.loads(json.dumps(manifest.content))
-        content["metadata"] = {"name": name, "annotations": {ANNOTATION: f"{MARK}{number}"}}
+        content["metadata"] = {"name": name, "annotations": {ANNOTATION: mark_of(number)}}
         request = objects_pb2.UpdateRequest(target=self._target(manifest, name))
         self._any(request, content, manifest.info)
         self._flags(request)
@@ -559,7 +557,7 @@ class Generator:
             request.force = self.random.random() < 0.5
             if self.random.random() < 0.7:
                 content = json.loads(json.dumps(manifest.content))
-                content["metadata"] = {"name": name, "annotations": {ANNOTATION: f"{MARK}{number}"}}
+                content["metadata"] = {"name": name, "annotations": {ANNOTATION: mark_of(number)}}
                 request.patch = self._json(content)
         elif self.random.random() < 0.05:
             request.force = True
@@ -629,6 +627,17 @@ class Generator:
                 continue
             getattr(operation, method.lower()).CopyFrom(made)
         return "Batch", request
+
+
+def mark_of(number: int) -> str:
+    """What a request writes into the annotation: its number, twice, so that a mutation makes no other's of it."""
+    return f"{number}-{number}"
+
+
+def number_of(mark: str) -> int | None:
+    """Of the request that wrote a mark; None when that cannot be told."""
+    first, _, second = mark.partition("-")
+    return int(first) if first == second and first.isdecimal() else None
 
 
 def _text(value: str) -> str:

@@ -96,10 +96,15 @@ class Verbs:
         return answer
 
     def _accepted(self, request: Request, shapes: tuple[str, ...]) -> Accept:
-        """Raises NotAcceptable. A custom resource has no protobuf form."""
+        """Raises NotAcceptable, and BadRequest for what a Table is to include: before anything is written. A custom
+        resource has no protobuf form.
+        """
         target = request.target
         custom = target.subresource != "scale" and self._registry.catalog.custom(target.api_version, target.resource)
-        return accepted(request.accept, shapes=shapes, protobuf=not custom)
+        accept = accepted(request.accept, shapes=shapes, protobuf=not custom)
+        if accept.shape == "Table":
+            tables.check_include(request.query.get("includeObject", ""))
+        return accept
 
     def _check_route(self, request: Request) -> None:
         """Raises NotFound or MethodNotAllowed for paths that the resource doesn't have, and methods they don't take."""
