@@ -7,6 +7,7 @@ import gc
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -78,9 +79,12 @@ def started(
         kubectl("create", "namespace", kubectl.namespace)
         TOURS[name](kubectl)
 
+    # The Python clients write certificates to files that they leave.
+    tempfile.tempdir = str(tmp_path_factory.mktemp("temporary"))
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="tour") as pool:
         yield {name: pool.submit(begin, name) for name in TOURS}
         pool.shutdown(wait=True, cancel_futures=True)
+    tempfile.tempdir = None
     gc.collect()  # what a tour left is warned about here, where that is expected, and not in a later test
 
 
