@@ -107,7 +107,7 @@ async def serve(etcd_address: str, folder: Path, ready: Path) -> None:
     servers = {"port": Acceptors(), "wide_port": Acceptors(COMPONENT.acceptors)}
     ports = {}
     for name, server in servers.items():
-        server.add_registered_method_handlers(SERVICE, floor.handlers())
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, floor.handlers()),))
         ports[name] = server.listen("127.0.0.1", 0, credentials)
         await server.start()
     ready.write_text(json.dumps(ports))

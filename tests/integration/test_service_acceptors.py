@@ -19,7 +19,8 @@ async def echo(request: bytes, _context: Any) -> bytes:
 
 async def test_every_connection_is_served_and_nobody_else_gets_the_port() -> None:
     acceptors, other = Acceptors(3), Acceptors(3)
-    acceptors.add_registered_method_handlers("Test", {"Echo": grpc.unary_unary_rpc_method_handler(echo)})
+    methods = {"Echo": grpc.unary_unary_rpc_method_handler(echo)}
+    acceptors.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("Test", methods),))
     port = acceptors.listen("127.0.0.1", 0, None)
     await acceptors.start()
     try:

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from tillerman.api.json_forms import Mismatch
 from tillerman.api.json_syntax import syntax_error
 from tillerman.api.plans import plan_of
-from tillerman.api.quantity_fields import bad_quantity
+from tillerman.api.quantity_fields import check_quantities
 from tillerman.api.scheme import SCHEME
 from tillerman.api.text import is_text, not_text
 
@@ -118,7 +118,7 @@ def from_protobuf(raw: bytes, message_type: type[Message]) -> Message:
         raise DecodeError([f"the object's bytes are not a {message_type.DESCRIPTOR.full_name}: {e}"]) from None
     if not is_text(raw, message_type) and (path := not_text(message)):
         raise DecodeError([f"{path}: invalid UTF-8 in string"])
-    if fault := bad_quantity(message):
+    if fault := check_quantities(message, raw):
         raise DecodeError([fault])
     # Go's decoder drops what it does not know; kept, it would be stored.
     message.DiscardUnknownFields()

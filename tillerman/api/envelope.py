@@ -71,3 +71,15 @@ def varint(number: int) -> bytes:
         number >>= 7
     out.append(number)
     return bytes(out)
+
+
+def read_varint(raw: bytes, at: int) -> tuple[int, int]:
+    """(the number at a position, the position after it). Raises IndexError when it is cut off."""
+    number = shift = 0
+    while True:
+        byte = raw[at]
+        number |= (byte & 0x7F) << shift
+        at += 1
+        if byte < 0x80:
+            return number, at
+        shift += 7

@@ -10,7 +10,7 @@ import asyncio
 import errno
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -37,14 +37,11 @@ class Acceptors:
         self._claims: list[socket.socket] = []
 
     def add_generic_rpc_handlers(self, handlers: tuple[Any, ...]) -> None:
+        """The only way in: of methods that are registered with the core grpc.aio awaits each one's next call apart, and
+        does so anew for all of them whenever one comes.
+        """
         for server in self._servers:
             server.add_generic_rpc_handlers(handlers)
-
-    def add_registered_method_handlers(
-        self, service: str, handlers: "Mapping[str, grpc.RpcMethodHandler[Any, Any]]"
-    ) -> None:
-        for server in self._servers:
-            server.add_registered_method_handlers(service, handlers)  # type: ignore[attr-defined]
 
     def listen(self, host: str, port: int, credentials: Callable[[], grpc.ServerCredentials] | None) -> int:
         """Binds a port (0: a free one) and returns it. ``credentials`` are made for each server; None is plain text.

@@ -40,7 +40,8 @@ class Registrar:
     """Stands in for the gRPC server in `add_XServicer_to_server`, wrapping what is registered."""
 
     def __init__(self, server: Acceptors, log: Any) -> None:
-        self._server = server
+        self._methods = _Methods()
+        server.add_generic_rpc_handlers((self._methods,))
         self._log = log
         self.services: list[str] = []
         self._streams = Streams()
@@ -50,13 +51,13 @@ class Registrar:
         self._streams.end()
 
     def add_generic_rpc_handlers(self, handlers: tuple[Any, ...]) -> None:
-        """Left alone: generated code registers each method a second time below, and that one takes precedence."""
-        self._server.add_generic_rpc_handlers(handlers)
+        """Nothing: generated code gives each method a second time below."""
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Handler]) -> None:
+        """A method that is added again takes the place of the first."""
         self.services.append(service)
-        wrapped = {name: self.wrap(service, name, handler) for name, handler in handlers.items()}
-        self._server.add_registered_method_handlers(service, wrapped)
+        for name, handler in handlers.items():
+            self._methods.handlers[f"/{service}/{name}"] = self.wrap(service, name, handler)
 
     def wrap(self, service: str, method: str, handler: Handler) -> Handler:
         inner = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
@@ -77,6 +78,16 @@ class Registrar:
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
+
+
+class _Methods(grpc.GenericRpcHandler):  # type: ignore[type-arg]
+    """Finds handlers by "/service/method"."""
+
+    def __init__(self) -> None:
+        self.handlers: dict[str, Handler] = {}
+
+    def service(self, handler_call_details: Any) -> "Handler | None":
+        return self.handlers.get(handler_call_details.method)
 
 
 class Streams:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from services.apiserver.cache.entry import Entry
-from services.apiserver.cache.wire import varint
+from tillerman.api.envelope import varint
 
 ADDED, MODIFIED, DELETED, BOOKMARK = 0, 1, 2, 3
 

@@ -14,9 +14,9 @@ import orjson
 from google.protobuf.message import DecodeError as ProtoDecodeError
 
 from services.apiserver.cache.undecodable import Undecodable
-from services.apiserver.cache.wire import length_delimited, read_varint, varint
 from services.apiserver.crd.objects import CustomObject
 from tillerman.api import codec, envelope
+from tillerman.api.envelope import length_delimited, read_varint, varint
 from tillerman.api.text import is_text
 from tillerman.pb.k8s import meta_v1_pb2, runtime_pb2
 

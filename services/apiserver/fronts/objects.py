@@ -14,7 +14,6 @@ from google.protobuf.message import DecodeError as ProtoDecodeError
 from google.protobuf.message import Message
 
 from services.apiserver.cache.entry import UNKNOWN_URL, Entry
-from services.apiserver.cache.wire import read_varint, varint
 from services.apiserver.crd.definition import CustomInfo
 from services.apiserver.crd.resource import CustomResource
 from services.apiserver.fronts.instrument import MUTATING, Instrument
@@ -27,7 +26,7 @@ from services.apiserver.registry.registry import Registry, Target, status_of
 from services.apiserver.registry.writing import Written
 from services.apiserver.storage.errors import StorageError
 from tillerman.api import codec, rpcstatus
-from tillerman.api.envelope import MAGIC
+from tillerman.api.envelope import MAGIC, read_varint, varint
 from tillerman.api.scheme import SCHEME, TYPE_URL_PREFIX, ResourceInfo
 from tillerman.api.status import StatusError, bad_request, internal, unsupported_media_type
 from tillerman.pb.api import objects_pb2

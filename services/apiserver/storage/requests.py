@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from services.apiserver.cache.wire import length_delimited, varint
+from tillerman.api.envelope import length_delimited, varint
 
 if TYPE_CHECKING:
     from services.apiserver.storage.commit import Write

@@ -78,12 +78,13 @@ class Remembered:
 
 def content_of(obj: Any) -> Content | None:
     """What two alike objects share; None for objects too large to remember."""
-    shared = type(obj)()
-    shared.CopyFrom(obj)
-    meta = shared.metadata
+    meta = obj.metadata
+    own = type(meta)()
+    own.CopyFrom(meta)
     for name in OWN:
         meta.ClearField(name)
-    content: bytes = shared.SerializeToString(deterministic=True)
+    content: bytes = obj.SerializeToString(deterministic=True)
+    meta.CopyFrom(own)
     return content if len(content) <= CONTENT_BYTES else None
 
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from services.apiserver.cache.changes import ADDED, DELETED, MODIFIED, Change, WatchEvent
 from services.apiserver.cache.entry import Entry, JsonFramer, ProtoFramer, revision_fragment
-from services.apiserver.cache.wire import varint
 from services.apiserver.fronts.objects import first_field, messages, object_response
 from tillerman.api import envelope
+from tillerman.api.envelope import varint
 from tillerman.pb.api import objects_pb2
 from tillerman.pb.k8s import core_v1_pb2 as core
 from tillerman.pb.k8s import runtime_pb2

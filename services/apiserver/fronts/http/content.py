@@ -10,7 +10,6 @@ import orjson
 from google.protobuf.message import Message
 
 from services.apiserver.cache.entry import Entry
-from services.apiserver.cache.wire import length_delimited
 from services.apiserver.crd.definition import CustomInfo
 from services.apiserver.crd.objects import CustomObject
 from services.apiserver.crd.resource import CustomResource
@@ -19,6 +18,7 @@ from services.apiserver.fronts.objects import JSON, PROTOBUF, unknown_of
 from services.apiserver.registry.context import Context
 from services.apiserver.registry.writing import Written
 from tillerman.api import codec, envelope
+from tillerman.api.envelope import length_delimited
 from tillerman.api.json_syntax import no_type_meta, syntax_error
 from tillerman.api.manifest import parse_document
 from tillerman.api.scheme import PACKAGES, SCHEME, ResourceInfo

@@ -14,11 +14,11 @@ from typing import Any
 import orjson
 from google.protobuf.descriptor import FieldDescriptor
 
-from services.apiserver.cache.wire import length_delimited
 from services.apiserver.crd.definition import CustomInfo
 from services.apiserver.crd.document import document_schema
 from services.apiserver.fronts.http.content import Answer
 from services.apiserver.fronts.http.discovery import Discovery, Listed
+from tillerman.api.envelope import length_delimited
 from tillerman.api.scheme import SCHEME, ResourceInfo
 from tillerman.api.status import no_such_path
 from tillerman.pb import options_pb2

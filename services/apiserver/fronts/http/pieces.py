@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from services.apiserver.cache.entry import Entry
-from services.apiserver.cache.wire import varint
+from tillerman.api.envelope import varint
 
 # Lists of more objects than this are sent in pieces of so many.
 WHOLE = 500
