@@ -1,6 +1,7 @@
 """Keeps the processes of a local cluster running: one asyncio loop, one task per process.
 
-Runs detached (`python -m tillerman.cluster.supervisor <state-dir>`). Each process is its own session, with its output
+Runs detached (`python -m tillerman.cluster.supervisor <state-dir>`), and starts them when it reads a line from its
+standard input; what services share is loaded until then. Each process is its own session, with its output
 in logs/. One that ends is started again: at once the first time, then after 0.25 s doubling to 10 s, and at once again
 after it has run for 30 s. A process that is already running (its supervisor was killed) is adopted through its pid
 file. SIGTERM ends the processes in the reverse of the order in which they were started, etcd last.
@@ -150,5 +151,24 @@ async def supervise(folder: Path) -> int:
     return 0
 
 
+def told_to_start(folder: Path) -> bool:
+    """Waits for the word; afterwards nothing is left of whoever gave it. False when there will be none."""
+    if not sys.stdin.readline():
+        return False
+    output = os.open(folder / "logs" / "supervisor.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    empty = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((empty, 0), (output, 1), (output, 2)):
+        os.dup2(source, target)
+    os.close(empty)
+    os.close(output)
+    os.chdir(folder)
+    return True
+
+
+def main(folder: Path) -> int:
+    prefork.preload()
+    return asyncio.run(supervise(folder)) if told_to_start(folder) else 0
+
+
 if __name__ == "__main__":
-    sys.exit(asyncio.run(supervise(Path(sys.argv[1]))))
+    sys.exit(main(Path(sys.argv[1])))

