@@ -20,9 +20,11 @@ def properties(schema: Schema) -> Mapping[str, Schema]:
 
 
 def additional(schema: Schema) -> Schema | bool | None:
-    """additionalProperties: a schema, true, or None where undeclared fields are unknown."""
+    """additionalProperties: a schema, true, false (no such field is valid), or None where undeclared fields are
+    unknown.
+    """
     found: Schema | bool | None = schema.get("additionalProperties")
-    return None if found is False else found
+    return found
 
 
 def keeps_unknown(schema: Schema) -> bool:

@@ -20,6 +20,8 @@ from tillerman.api.status import Cause, invalid_value, required, shown
 
 _GO_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
 NO_PATH = "<nil>"
+# Fields that may stand where additionalProperties allows none.
+_ALWAYS = ("$schema", "id")
 
 
 @dataclass(slots=True)
@@ -263,6 +265,10 @@ def _object(value: dict[str, Any], schema: Schema, path: str, result: Result) ->
         return
     dot = f"{path}." if path else ""
     known, rest = properties(schema), additional(schema)
+    if schema.get("additionalProperties") is False:
+        for name in value:
+            if name not in known and name not in _ALWAYS:
+                result.causes.append(invalid_value(path, name, _body(dot + name, "is a forbidden property")))
     for name in schema.get("required") or ():
         if name not in value:
             result.causes.append(required(dot + name))

@@ -55,6 +55,9 @@ def _validate(definition: Any) -> list[Cause]:
         causes.append(not_supported("spec.scope", spec.scope, ["Cluster", "Namespaced"]))
     causes += _versions(spec)
     causes += _names("spec.names", spec.names)
+    if spec.preserveUnknownFields and spec.conversion.strategy != "None":
+        detail = "must be None if spec.preserveUnknownFields is true"
+        causes.append(invalid("spec.conversion.strategy", spec.conversion.strategy, detail))
     causes += _conversion("spec.conversion", spec.conversion)
     if spec.preserveUnknownFields:
         detail = "cannot set to true, set x-preserve-unknown-fields to true in spec.versions[*].schema instead"
@@ -87,6 +90,10 @@ def _versions(spec: Any) -> list[Cause]:
         causes += _deprecation(f"{path}.deprecationWarning", version)
     if sum(version.storage for version in spec.versions) != 1:
         causes.append(invalid("spec.versions", [v.name for v in spec.versions], _ONE_STORAGE))
+    # Kubernetes keeps the first version's name once more, as v1beta1 had it.
+    first = spec.versions[0].name if spec.versions else ""
+    if first and (problems := dns1035_label(first)):
+        causes.append(invalid("spec.version", first, ",".join(problems)))
     return causes + version_rules(spec)
 
 

@@ -59,6 +59,8 @@ def test_a_good_one_passes() -> None:
 
 INVALID, REQUIRED, FORBIDDEN = "FieldValueInvalid", "FieldValueRequired", "FieldValueForbidden"
 OBJECT = {"type": "object"}
+NULLABLE = {"type": "string", "nullable": True}
+WITH_FIELD = {"type": "object", "properties": {"b": {"type": "string"}}}
 SCHEMAS: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
     ({"type": "array", "items": OBJECT}, [(".type", INVALID)]),
     ({"properties": {"a": OBJECT}}, [(".type", REQUIRED)]),
@@ -122,7 +124,44 @@ SCHEMAS: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
             **OBJECT,
             "properties": {"a": {"type": "array", "x-kubernetes-list-type": "set", "items": OBJECT}},
         },
-        [(".properties[a].items.x-kubernetes-map-type", REQUIRED)],
+        [(".properties[a].items.x-kubernetes-map-type", INVALID)],
+    ),
+    (
+        {
+            **OBJECT,
+            "properties": {
+                "a": {
+                    "type": "array",
+                    "x-kubernetes-list-type": "map",
+                    "x-kubernetes-list-map-keys": ["k"],
+                    "items": {"type": "object", "required": ["k"], "properties": {"k": NULLABLE}},
+                }
+            },
+        },
+        [(".properties[a].items.properties[k].nullable", FORBIDDEN)],
+    ),
+    ({**OBJECT, "properties": {"a": {**OBJECT, "additionalProperties": False}}}, []),
+    ({**OBJECT, "properties": {"a": {**WITH_FIELD, "additionalProperties": True}}}, []),
+    (
+        {**OBJECT, "properties": {"a": {**WITH_FIELD, "additionalProperties": False}}},
+        [(".properties[a].additionalProperties", FORBIDDEN)],
+    ),
+    (
+        {**OBJECT, "properties": {"metadata": {"type": "object", "description": "x"}}},
+        [(".properties[metadata]", FORBIDDEN)],
+    ),
+    (
+        {
+            **OBJECT,
+            "properties": {
+                "a": {
+                    "type": "object",
+                    "x-kubernetes-embedded-resource": True,
+                    "properties": {"metadata": {"type": "object", "properties": {"labels": OBJECT}}},
+                }
+            },
+        },
+        [],
     ),
     ({**OBJECT, "properties": {"a": {"type": "string", "pattern": "("}}}, [(".properties[a].pattern", INVALID)]),
 ]
@@ -179,6 +218,29 @@ def test_definitions_that_are_refused(changes: dict[str, Any], expected: list[tu
 )
 def test_versions_that_are_refused(version: dict[str, Any], expected: list[tuple[str, str]]) -> None:
     assert faults(with_schema(OBJECT, **version)) == expected
+
+
+def test_the_name_of_the_first_version_is_looked_at_twice() -> None:
+    first = {**GOOD["spec"]["versions"][0], "name": "V1"}
+    second = {**first, "name": "V2", "storage": False}
+    assert faults(crd(versions=[first, second])) == [
+        ("spec.versions[0].name", INVALID),
+        ("spec.versions[1].name", INVALID),
+        ("spec.version", INVALID),
+    ]
+
+
+def test_versions_that_share_a_schema_share_what_status_asks_of_it() -> None:
+    schema = {"openAPIV3Schema": {**WITH_FIELD, "oneOf": [{"required": ["b"]}]}}
+    first = {**GOOD["spec"]["versions"][0], "schema": schema}
+    second = {**first, "name": "v2", "storage": False, "subresources": {"status": {}}}
+    assert faults(crd(versions=[first, second])) == [(ROOT, INVALID)]
+
+
+def test_webhooks_do_not_convert_what_is_not_pruned() -> None:
+    webhook = {"clientConfig": {"url": "https://a/b"}, "conversionReviewVersions": ["v1"]}
+    definition = crd(preserveUnknownFields=True, conversion={"strategy": "Webhook", "webhook": webhook})
+    assert faults(definition) == [("spec.conversion.strategy", INVALID), ("spec.preserveUnknownFields", INVALID)]
 
 
 def test_groups_of_kubernetes_need_an_approval() -> None:

@@ -227,3 +227,12 @@ def test_what_is_nested_too_deep_is_refused() -> None:
         with_go_numbers([[value]])
     with pytest.raises(StatusError, match="exceeded max depth"):
         apply_patch("json", {}, b'[{"op":"add","path":"/a","value":' + b"[" * 300 + b"]" * 300 + b"}]", None)
+
+
+def test_fields_that_may_not_be_are_refused_rather_than_dropped() -> None:
+    closed = {"type": "object", "properties": {"spec": {"type": "object", "additionalProperties": False}}}
+    obj = {"spec": {"a": 1}}
+    assert prune(obj, closed) == []
+    (cause,) = validate(obj, closed)
+    assert cause.field == "spec"
+    assert cause.message == 'Invalid value: "a": spec.a in body is a forbidden property'

@@ -37,7 +37,7 @@ def _invariants(path: str, schema: Schema, level: str) -> list[Cause]:
     causes += _logic(path, schema)
     causes += _type(path, schema, level)
     if level == ROOT or embedded(schema):
-        causes += _own_metadata(path, schema)
+        causes += _own_metadata(path, schema, level)
     return causes
 
 
@@ -76,7 +76,8 @@ def _type(path: str, schema: Schema, level: str) -> list[Cause]:
     return []
 
 
-def _own_metadata(path: str, schema: Schema) -> list[Cause]:
+def _own_metadata(path: str, schema: Schema, level: str) -> list[Cause]:
+    """What is said of apiVersion, kind and metadata; only at the root must metadata be left as it is."""
     known = schema.get("properties") or {}
     causes = [
         invalid(f"{path}.properties[{name}].type", known[name].get("type") or "", "must be string")
@@ -88,7 +89,8 @@ def _own_metadata(path: str, schema: Schema) -> list[Cause]:
         if metadata.get("type") != "object":
             causes.append(invalid(f"{where}.type", metadata.get("type") or "", "must be object"))
         declared = set(metadata.get("properties") or ())
-        if declared - {"name", "generateName"} or set(metadata) - {"type", "properties", "description"}:
+        more = set(metadata) - {"type", "properties", "default"}
+        if level == ROOT and (declared - {"name", "generateName"} or more):
             detail = "must not specify anything other than name and generateName, but metadata is implicitly specified"
             causes.append(forbidden(where, detail))
     return causes

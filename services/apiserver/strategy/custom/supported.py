@@ -114,14 +114,11 @@ def _standard(path: str, schema: Schema, place: _Place) -> list[Cause]:
 
 
 def _additional(path: str, schema: Schema) -> list[Cause]:
-    if "additionalProperties" not in schema:
+    """With properties, additionalProperties may only say that there can be others."""
+    if not schema.get("properties") or schema.get("additionalProperties", True) is True:
         return []
-    where, rest = f"{path}.additionalProperties", schema["additionalProperties"]
-    if rest is False:
-        return [forbidden(where, "additionalProperties cannot be set to false")]
-    if schema.get("properties"):
-        return [forbidden(where, "additionalProperties and properties are mutual exclusive")]
-    return []
+    detail = "additionalProperties and properties are mutual exclusive"
+    return [forbidden(f"{path}.additionalProperties", detail)]
 
 
 def _needs_type(path: str, schema: Schema, wanted: str, extension: str) -> list[Cause]:
@@ -162,8 +159,8 @@ def _list_type(path: str, schema: Schema) -> list[Cause]:
         elif not isinstance(items, Mapping):
             causes.append(invalid(f"{path}.items", items, f"must only have a single schema if {name} is map"))
         else:
-            causes += _keys(path, items, keys)
-    elif kind == "set" and isinstance(items, Mapping):
+            causes += _keys(path, items, keys) + _always_there(path, items, keys)
+    elif kind == "set" and schema.get("type") == "array" and isinstance(items, Mapping):
         causes += _set_items(f"{path}.items", items)
     if kind in ("map", "set") and isinstance(items, Mapping) and items.get("nullable"):
         causes.append(forbidden(f"{path}.items.nullable", f"cannot be nullable when {name} is {kind}"))
@@ -171,7 +168,7 @@ def _list_type(path: str, schema: Schema) -> list[Cause]:
 
 
 def _keys(path: str, items: Schema, keys: list[str]) -> list[Cause]:
-    """The keys of a map-list's items: declared, scalar, and always there."""
+    """The keys of a map-list's items are declared, and scalar."""
     if items.get("type") != "object":
         detail = "must be object if parent array's x-kubernetes-list-type is map"
         return [invalid(f"{path}.items.type", items.get("type") or "", detail)]
@@ -188,11 +185,22 @@ def _keys(path: str, items: Schema, keys: list[str]) -> list[Cause]:
         if known[key].get("type") in ("array", "object"):
             detail = "must be a scalar type if parent array's x-kubernetes-list-type is map"
             causes.append(invalid(f"{place}.type", known[key]["type"], detail))
+    return causes
+
+
+def _always_there(path: str, items: Schema, keys: list[str]) -> list[Cause]:
+    """The keys of a map-list's items have a value in each."""
+    causes: list[Cause] = []
+    known: Mapping[str, Any] = items.get("properties") or {}
+    listed = "this property is in x-kubernetes-list-map-keys, so it"
+    for key in keys:
+        if key not in known:
+            continue
+        place = f"{path}.items.properties[{key}]"
         if key not in (items.get("required") or ()) and "default" not in known[key]:
-            detail = (
-                "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property"
-            )
-            causes.append(required(f"{place}.default", detail))
+            causes.append(required(f"{place}.default", f"{listed} must have a default or be a required property"))
+        if known[key].get("nullable"):
+            causes.append(forbidden(f"{place}.nullable", f"{listed} cannot be nullable"))
     return causes
 
 
@@ -200,8 +208,7 @@ def _set_items(path: str, items: Schema) -> list[Cause]:
     detail = "must be atomic as item of a list with x-kubernetes-list-type=set"
     map_type, list_type = items.get("x-kubernetes-map-type"), items.get("x-kubernetes-list-type")
     if items.get("type") == "object" and map_type != "atomic":
-        where = f"{path}.x-kubernetes-map-type"
-        return [required(where, detail) if map_type is None else invalid(where, map_type, detail)]
+        return [invalid(f"{path}.x-kubernetes-map-type", map_type, detail)]
     if items.get("type") == "array" and list_type not in (None, "atomic"):
         return [invalid(f"{path}.x-kubernetes-list-type", list_type, detail)]
     return []

@@ -51,17 +51,22 @@ def version_rules(spec: Any) -> list[Cause]:
     """What all versions share, Kubernetes reports once and under the name that it has outside the versions."""
     causes: list[Cause] = []
     versions: list[Version] = [codec.to_dict(version) for version in spec.versions]
+    with_status = ["status" in (version.get("subresources") or {}) for version in versions]
     for index, version in enumerate(versions):
         if not (version.get("schema") or {}).get("openAPIV3Schema"):
             causes.append(required(f"spec.versions[{index}].schema.openAPIV3Schema", "schemas are required"))
     rules: tuple[tuple[str, str, Rules], ...] = (
-        ("schema", "validation", _schema),
         ("subresources", "subresources", _subresources),
         ("additionalPrinterColumns", "additionalPrinterColumns", _columns),
         ("selectableFields", "selectableFields", _selectable),
     )
+    if _alike(versions, "schema"):
+        causes += _schema("spec.validation", versions[0], status=any(with_status))
+    else:
+        for index, version in enumerate(versions):
+            causes += _schema(f"spec.versions[{index}].schema", version, status=with_status[index])
     for field, shared, check in rules:
-        if versions and all(version.get(field) == versions[0].get(field) for version in versions):
+        if _alike(versions, field):
             causes += check(f"spec.{shared}", versions[0])
         else:
             for index, version in enumerate(versions):
@@ -69,15 +74,20 @@ def version_rules(spec: Any) -> list[Cause]:
     return causes
 
 
+def _alike(versions: list[Version], field: str) -> bool:
+    return bool(versions) and all(version.get(field) == versions[0].get(field) for version in versions)
+
+
 # -- schema ------------------------------------------------------------------------------------------------------------
 
 
-def _schema(path: str, version: Version) -> list[Cause]:
+def _schema(path: str, version: Version, *, status: bool) -> list[Cause]:
+    """``status``: whether status is written by itself, in any version that has this schema."""
     schema: Schema | None = (version.get("schema") or {}).get("openAPIV3Schema")
     if not schema:
         return []
     path = f"{path}.openAPIV3Schema"
-    causes = _root(path, schema) if "status" in (version.get("subresources") or {}) else []
+    causes = _root(path, schema) if status else []
     if schema.get("nullable"):
         causes.append(forbidden(f"{path}.nullable", "nullable cannot be true at the root"))
     causes += supported(path, schema)
