@@ -12,7 +12,8 @@ from typing import Any
 import grpc
 import orjson
 from apiserver_process import ApiserverProcess
-from hostile_requests import Call, Generator
+from hostile_parts import Call
+from hostile_requests import Generator
 
 from tillerman.pb.api import objects_pb2
 from tillerman.pb.k8s import meta_v1_pb2

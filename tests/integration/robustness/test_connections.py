@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from apiserver_process import ApiserverProcess
 from fuzz_run import Connection
-from hostile_requests import Call
+from hostile_parts import Call
 from real_apiserver import Etcd
 
 GET = b"GET /api/v1/namespaces/default HTTP/1.1\r\nHost: a\r\n\r\n"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from apiserver_process import ApiserverProcess
 from fuzz_run import Connection, Report, run
-from hostile_requests import ANNOTATION, NAMESPACE, Call, number_of, resources
+from hostile_parts import ANNOTATION, NAMESPACE, Call, number_of, resources
 from real_apiserver import Etcd
 
 from tests.integration.etcd_decoder import PREFIXES, Pair, decode_all
