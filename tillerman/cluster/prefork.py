@@ -108,6 +108,16 @@ def spawn(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: Path) 
         os._exit(code)
 
 
+def redirect(log: Path) -> None:
+    """From now on nothing is read from standard input, and what is printed goes to the end of a file."""
+    output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    empty = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((empty, 0), (output, 1), (output, 2)):
+        os.dup2(source, target)
+    os.close(output)
+    os.close(empty)
+
+
 def _detach(env: Mapping[str, str], cwd: Path, log: Path) -> None:
     """Leaves behind what belongs to the supervisor: session, signal handlers, event loop, files."""
     import asyncio
@@ -118,10 +128,7 @@ def _detach(env: Mapping[str, str], cwd: Path, log: Path) -> None:
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     asyncio.events._set_running_loop(None)
-    output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    empty = os.open(os.devnull, os.O_RDONLY)
-    for source, target in ((empty, 0), (output, 1), (output, 2)):
-        os.dup2(source, target)
+    redirect(log)
     for descriptor in map(int, os.listdir("/proc/self/fd")):
         if descriptor > 2:
             try:

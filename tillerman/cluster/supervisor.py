@@ -155,12 +155,7 @@ def told_to_start(folder: Path) -> bool:
     """Waits for the word; afterwards nothing is left of whoever gave it. False when there will be none."""
     if not sys.stdin.readline():
         return False
-    output = os.open(folder / "logs" / "supervisor.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    empty = os.open(os.devnull, os.O_RDONLY)
-    for source, target in ((empty, 0), (output, 1), (output, 2)):
-        os.dup2(source, target)
-    os.close(empty)
-    os.close(output)
+    prefork.redirect(folder / "logs" / "supervisor.log")
     os.chdir(folder)
     return True
 

@@ -1,6 +1,5 @@
 """Brings a local cluster up: decides, writes files, starts the supervisor and waits until the nodes are Ready."""
 
-import contextlib
 import os
 import shutil
 import subprocess
@@ -40,16 +39,15 @@ def up(options: Options, say: Callable[[str], None]) -> Plan:
     """Starts the cluster, or what of it does not run, and returns when every node is Ready. Raises CannotStart."""
     began = time.monotonic()
     folder = state_dir(options.name)
-    if (folder / "cluster.json").exists() and read_pid(folder / "run" / "supervisor.pid"):
-        plan = Plan.read(folder)
+    plan = Plan.read(folder) if (folder / "cluster.json").exists() else None
+    if plan is not None and read_pid(folder / "run" / "supervisor.pid"):
         say(f"Cluster {plan.name} is already running.")
     else:
         with WaitingSupervisor(folder) as supervisor:
-            if (folder / "cluster.json").exists():
-                plan = Plan.read(folder)
-                say(f"Cluster {plan.name}: starting its processes again.")
-            else:
+            if plan is None:
                 plan = create(options, folder, say)
+            else:
+                say(f"Cluster {plan.name}: starting its processes again.")
             supervisor.start()
     wait_ready(plan, folder, options.wait_seconds)
     say(f"Cluster {plan.name} is up after {time.monotonic() - began:.1f} s: {len(plan.nodes)} nodes Ready.")
@@ -179,6 +177,7 @@ class WaitingSupervisor:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tillerman.cluster.supervisor", str(folder)],
             stdin=subprocess.PIPE,
+            bufsize=0,
             # Services are copies of the supervisor: what the C library reads at the start must be there already.
             env={**os.environ, **roles.SERVICE_ENV},
             start_new_session=True,
@@ -190,18 +189,16 @@ class WaitingSupervisor:
 
     def start(self) -> None:
         """The folder has all that it needs. Raises CannotStart when it has ended."""
+        assert self._process.stdin is not None
         try:
-            assert self._process.stdin is not None
             self._process.stdin.write(b"start\n")
-            self._process.stdin.flush()
-            self._started = True
         except BrokenPipeError:
             raise CannotStart(f"the supervisor ended with {self._process.wait()}") from None
+        self._started = True
 
     def __exit__(self, *_: object) -> None:
         assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
+        self._process.stdin.close()
         if not self._started:
             self._process.terminate()
             self._process.wait()

@@ -265,7 +265,7 @@ def _object(value: dict[str, Any], schema: Schema, path: str, result: Result) ->
         return
     dot = f"{path}." if path else ""
     known, rest = properties(schema), additional(schema)
-    if schema.get("additionalProperties") is False:
+    if rest is False:
         for name in value:
             if name not in known and name not in _ALWAYS:
                 result.causes.append(invalid_value(path, name, _body(dot + name, "is a forbidden property")))

@@ -51,31 +51,28 @@ def version_rules(spec: Any) -> list[Cause]:
     """What all versions share, Kubernetes reports once and under the name that it has outside the versions."""
     causes: list[Cause] = []
     versions: list[Version] = [codec.to_dict(version) for version in spec.versions]
-    with_status = ["status" in (version.get("subresources") or {}) for version in versions]
     for index, version in enumerate(versions):
         if not (version.get("schema") or {}).get("openAPIV3Schema"):
             causes.append(required(f"spec.versions[{index}].schema.openAPIV3Schema", "schemas are required"))
-    rules: tuple[tuple[str, str, Rules], ...] = (
-        ("subresources", "subresources", _subresources),
-        ("additionalPrinterColumns", "additionalPrinterColumns", _columns),
-        ("selectableFields", "selectableFields", _selectable),
+    rules: tuple[tuple[str, Rules], ...] = (
+        ("subresources", _subresources),
+        ("additionalPrinterColumns", _columns),
+        ("selectableFields", _selectable),
     )
-    if _alike(versions, "schema"):
-        causes += _schema("spec.validation", versions[0], status=any(with_status))
-    else:
-        for index, version in enumerate(versions):
-            causes += _schema(f"spec.versions[{index}].schema", version, status=with_status[index])
-    for field, shared, check in rules:
-        if _alike(versions, field):
-            causes += check(f"spec.{shared}", versions[0])
-        else:
-            for index, version in enumerate(versions):
-                causes += check(f"spec.versions[{index}].{field}", version)
+    for path, having in _places(versions, "schema", "validation"):
+        status = any("status" in (version.get("subresources") or {}) for version in having)
+        causes += _schema(path, having[0], status=status)
+    for field, check in rules:
+        for path, having in _places(versions, field, field):
+            causes += check(path, having[0])
     return causes
 
 
-def _alike(versions: list[Version], field: str) -> bool:
-    return bool(versions) and all(version.get(field) == versions[0].get(field) for version in versions)
+def _places(versions: list[Version], field: str, shared: str) -> list[tuple[str, list[Version]]]:
+    """(path, the versions that have the same there) of a field; ``shared``: its name outside the versions."""
+    if versions and all(version.get(field) == versions[0].get(field) for version in versions):
+        return [(f"spec.{shared}", versions)]
+    return [(f"spec.versions[{index}].{field}", [version]) for index, version in enumerate(versions)]
 
 
 # -- schema ------------------------------------------------------------------------------------------------------------
