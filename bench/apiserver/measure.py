@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from bench.apiserver.load import Loaders, Result, Work
 from bench.apiserver.stage import Process
 
-ROUNDS = 3
+ROUNDS = 5
 SECONDS = 1.5
 
 
@@ -35,6 +35,10 @@ class Contender:
         """CPU time of the server per request."""
         return self.cpu / self.total.count * 1e6 if self.total.count else float("nan")
 
+    def warm_up(self, loaders: Loaders, clients: int) -> None:
+        """A round that does not count: the first second of a process and of its connections is like no later one."""
+        loaders.start(self.work, clients).run(SECONDS)
+
     def line(self) -> str:
         p99 = self.total.percentile(0.99) * 1000
         failed = f", {self.total.failed} failed" if self.total.failed else ""
@@ -44,6 +48,8 @@ class Contender:
 def by_turns(
     loaders: Loaders, contenders: list[Contender], clients: int, *, rounds: int = ROUNDS, seconds: float = SECONDS
 ) -> None:
+    for contender in contenders:
+        contender.warm_up(loaders, clients)
     for _ in range(rounds):
         for contender in contenders:
             contender.run(loaders, clients, seconds)

@@ -65,10 +65,8 @@ def creates(stage: Stage, loaders: Loaders, grpc: Grpc, clients: int) -> bool:
     tracked = Contender("with managedFields", grpc.create(manager="bench"), stage.apiserver)
     passed = Contender("pass-through", floor(stage, "Put", grpc.create()), stage.floor)
     gathered = Contender("group commit alone", floor(stage, "Gather", grpc.create(), wide=True), stage.floor)
-    raw: list[float] = []
-    for _ in range(ROUNDS):
-        by_turns(loaders, [ours, passed, tracked, gathered], clients, rounds=1)
-        raw.append(asyncio.run(raw_writes(stage, clients, SECONDS)))
+    by_turns(loaders, [ours, passed, tracked, gathered], clients)
+    raw = [asyncio.run(raw_writes(stage, clients, SECONDS)) for _ in range(ROUNDS)]
     ceiling = gathered.total.rate / passed.total.rate
     detail = (
         f"{ours.line()}; {passed.line()}; {tracked.line()}; {gathered.line()}, ratio {ceiling:.2f}: "

@@ -27,6 +27,7 @@ from services.apiserver.registry.catalog import DEFINITIONS, Catalog
 from services.apiserver.registry.components import KEY as COMPONENT_STATUSES
 from services.apiserver.registry.components import ComponentStatuses
 from services.apiserver.registry.context import User
+from services.apiserver.registry.creations import Creations
 from services.apiserver.registry.deletion import Deleter
 from services.apiserver.registry.eviction import Eviction
 from services.apiserver.registry.patching import Patcher
@@ -91,6 +92,7 @@ def assemble(options: ApiserverOptions, instrument: Instrument) -> Apiserver:
         reader=reader,
         admission=admission,
         hooks={("", "services"): services},
+        creations=Creations(catalog, admission),
         event_ttl=int(options.event_ttl),
     )
     deleter = Deleter(reader=reader, writer=writer, admission=admission)

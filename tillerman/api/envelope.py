@@ -73,6 +73,17 @@ def varint(number: int) -> bytes:
     return bytes(out)
 
 
+def split_metadata(raw: bytes) -> tuple[bytes, bytes] | None:
+    """(metadata's bytes, all that follows) of an object's protobuf bytes that begin with its metadata."""
+    if not raw.startswith(b"\x0a"):
+        return None
+    try:
+        size, start = read_varint(raw, 1)
+    except IndexError:
+        return None
+    return (raw[start : start + size], raw[start + size :]) if start + size <= len(raw) else None
+
+
 def read_varint(raw: bytes, at: int) -> tuple[int, int]:
     """(the number at a position, the position after it). Raises IndexError when it is cut off."""
     number = shift = 0

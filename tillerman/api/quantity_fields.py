@@ -7,7 +7,7 @@ from typing import Any
 
 from google.protobuf.descriptor import Descriptor
 
-from tillerman.api.envelope import read_varint
+from tillerman.api.envelope import split_metadata
 from tillerman.api.quantity import stored
 
 _QUANTITY = "k8s.io.apimachinery.pkg.api.resource.Quantity"
@@ -41,10 +41,8 @@ def check_quantities(message: Any, raw: bytes) -> str:
 def _after_metadata(raw: bytes, kind: Descriptor) -> bytes:
     """All of the bytes but a metadata at their beginning."""
     first = kind.fields_by_number.get(1)
-    if first is None or first.name != "metadata" or not raw.startswith(b"\x0a"):
-        return raw
-    size, start = read_varint(raw, 1)
-    return raw[start + size :]
+    parts = split_metadata(raw) if first is not None and first.name == "metadata" else None
+    return raw if parts is None else parts[1]
 
 
 def _check(message: Any, changed: list[str]) -> str:

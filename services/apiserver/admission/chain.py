@@ -42,6 +42,8 @@ class Attributes:
     reinvocation: Any = None
     # Taken back, in order, when the write fails after it was admitted.
     undo: list[Callable[[], None]] | None = None
+    # False once a plugin did more than to look and to change ``obj``: the next such write has to come by again.
+    repeatable: bool = True
 
     def revoke(self) -> None:
         """What admission did for a write that did not come to be is taken back."""
@@ -64,6 +66,10 @@ class Plugin(Protocol):
     def handles(self, operation: str, resource: Resource, subresource: str) -> bool:
         """Whether the plugin has a say in such requests; the answer must not change."""
 
+    @property
+    def reads(self) -> frozenset[tuple[str, str]] | None:
+        """See BasePlugin."""
+
     async def admit(self, attributes: Attributes) -> None: ...
 
     async def validate(self, attributes: Attributes) -> None: ...
@@ -73,7 +79,12 @@ class BasePlugin:
     """A plugin that does nothing; subclasses override what they need.
 
     ``operations``, ``resources`` ((group, resource) pairs; empty: all) and ``subresources`` say what it handles.
+    ``reads``: (API version, resource) pairs; what it says of two creations by one user in one namespace, of objects
+    that differ in nothing but their names, is the same while no object of these changes, unless it makes the write
+    not ``repeatable``. None: that cannot be said.
     """
+
+    reads: frozenset[tuple[str, str]] | None = None
 
     operations: frozenset[str] = frozenset({CREATE, UPDATE, DELETE, CONNECT})
     resources: frozenset[tuple[str, str]] = frozenset()
@@ -113,6 +124,16 @@ class Chain:
                 tuple(p for p in wanted if getattr(type(p), "validate", None) is not BasePlugin.validate),
             )
         return found
+
+    def reads(self, operation: str, resource: Resource, subresource: str) -> frozenset[tuple[str, str]] | None:
+        """What all plugins that have a say in such requests read; None when one of them cannot tell."""
+        read: set[tuple[str, str]] = set()
+        for plugin in self._plugins:
+            if plugin.handles(operation, resource, subresource):
+                if plugin.reads is None:
+                    return None
+                read |= plugin.reads
+        return frozenset(read)
 
     async def admit(self, attributes: Attributes) -> None:
         plugins = self._of(attributes)[0]

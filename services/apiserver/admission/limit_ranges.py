@@ -22,6 +22,8 @@ Rule = Callable[[str, str, Any, Amounts, Amounts], str | None]
 
 
 class LimitRanger(BasePlugin):
+    reads = frozenset({("v1", "limitranges")})
+
     def __init__(self, catalog: Catalog) -> None:
         self._by_namespace: Parsed[dict[str, list[Any]]] = Parsed(catalog, "v1", "limitranges", _by_namespace)
 

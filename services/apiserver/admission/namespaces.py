@@ -12,6 +12,8 @@ IMMORTAL = frozenset({"default", "kube-system", "kube-public"})
 
 
 class NamespaceLifecycle(BasePlugin):
+    reads = frozenset({("v1", "namespaces")})
+
     def __init__(self, catalog: Catalog, reader: Reader) -> None:
         self._catalog = catalog
         self._reader = reader

@@ -59,6 +59,8 @@ class NodeTaint(BasePlugin):
 class NodeRestriction(BasePlugin):
     """What the node authorizer lets a kubelet write, looked at in detail. Raises Forbidden."""
 
+    reads = frozenset()
+
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
 
@@ -69,6 +71,7 @@ class NodeRestriction(BasePlugin):
         user = attributes.context.user
         if "system:nodes" not in user.groups:
             return
+        attributes.repeatable = False
         node = user.name.removeprefix("system:node:")
         if node in ("", user.name):
             raise refused(attributes, f'could not determine node from user "{user.name}"')

@@ -71,6 +71,8 @@ def policy_of(labels: Mapping[str, str]) -> tuple[Policy, list[Cause]]:
 
 
 class PodSecurity(BasePlugin):
+    reads = frozenset({("v1", "namespaces")})
+
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         # By namespace; worked out again when its entry is another.
@@ -121,6 +123,7 @@ class PodSecurity(BasePlugin):
             raise refused(attributes, f'violates PodSecurity "{level}:{version}": {told(found)}')
         level, version = policy.audit
         if found := violations(level, metadata, spec):
+            attributes.repeatable = False
             log.info(
                 "a pod would violate the audited level",
                 namespace=attributes.namespace,

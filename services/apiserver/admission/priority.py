@@ -16,6 +16,7 @@ SCHEDULING, CLASSES = "scheduling.k8s.io/v1", "priorityclasses"
 class Priority(BasePlugin):
     operations = frozenset({CREATE, UPDATE})
     resources = frozenset({("", "pods"), ("scheduling.k8s.io", CLASSES)})
+    reads = frozenset({(SCHEDULING, CLASSES)})
 
     def __init__(self, catalog: Catalog, reader: Reader) -> None:
         self._catalog = catalog

@@ -31,6 +31,8 @@ ATTEMPTS = 20
 
 
 class Quotas(BasePlugin):
+    reads = frozenset({("v1", "resourcequotas")})
+
     def __init__(self, *, catalog: Catalog, reader: Reader, store: Store) -> None:
         self._catalog = catalog
         self._ledger = Ledger(catalog=catalog, reader=reader, store=store)
@@ -53,6 +55,7 @@ class Quotas(BasePlugin):
         entries = quotas.cache.select(quotas.range_prefix(attributes.namespace))
         if not entries:
             return
+        attributes.repeatable = False
         resource, now = attributes.resource, time.time()
         used = rules.usage(resource.group, resource.name, attributes.obj, now=now)
         negative = sorted(name for name, amount in used.items() if amount.value < 0)

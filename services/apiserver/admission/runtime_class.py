@@ -13,6 +13,7 @@ from tillerman.api.quantity import parse_quantity
 class RuntimeClasses(BasePlugin):
     operations = frozenset({CREATE})
     resources = frozenset({("", "pods")})
+    reads = frozenset({("node.k8s.io/v1", "runtimeclasses")})
 
     def __init__(self, catalog: Catalog, reader: Reader) -> None:
         self._catalog = catalog

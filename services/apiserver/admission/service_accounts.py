@@ -41,6 +41,7 @@ class ServiceAccounts(BasePlugin):
 
     operations = frozenset({CREATE, UPDATE})
     resources = frozenset({("", "pods")})
+    reads = frozenset({("v1", "serviceaccounts")})
 
     def __init__(self, catalog: Catalog, reader: Reader) -> None:
         self._catalog = catalog

@@ -13,6 +13,7 @@ NOT_READY, UNREACHABLE = "node.kubernetes.io/not-ready", "node.kubernetes.io/unr
 class DefaultTolerations(BasePlugin):
     operations = frozenset({CREATE, UPDATE})
     resources = frozenset({("", "pods")})
+    reads = frozenset()
 
     def __init__(self, *, not_ready_seconds: int, unreachable_seconds: int) -> None:
         self._defaults = [

@@ -38,6 +38,8 @@ class ResourceCache:
         self.history_from = 0
         # Moves with every change and every reset.
         self.changed = 0
+        # What this server has written and not yet heard of.
+        self._written: dict[str, Entry] = {}
         self._node_of = node_of
         self._report = report
         self._history: deque[Change] = deque()
@@ -54,6 +56,7 @@ class ResourceCache:
         """
         known, self.broken = self.broken, {}
         self.entries = {}
+        self._written.clear()
         for key, value, mod_revision in pairs:
             entry = self._decoded(key, value, mod_revision, known)
             if entry is not None:
@@ -70,7 +73,9 @@ class ResourceCache:
         old = self.entries.get(key)
         if self.broken:
             self.broken.pop(key, None)
-        new = None if value is None else self._decoded(key, value, revision, {})
+        new = self._written.pop(key, None)
+        if new is None or new.revision != revision:
+            new = None if value is None else self._decoded(key, value, revision, {})
         if new is None:
             if old is None:
                 return None
@@ -87,6 +92,16 @@ class ResourceCache:
         if self._watchers:
             self._offer(change)
         return change
+
+    def written(self, key: str, raw: bytes, revision: int) -> Entry:
+        """The entry of an object that has just been written with these bytes, the one that the cache will have too."""
+        found = self.entries.get(key)
+        if found is not None and found.revision == revision:
+            return found
+        entry = Entry(self.framer, key, raw, revision)
+        if found is None or found.revision < revision:
+            self._written[key] = entry
+        return entry
 
     def _decoded(self, key: str, value: bytes, revision: int, known: dict[str, Broken]) -> Entry | None:
         """None for a value that is put aside; one that is among the ``known`` is not reported again."""

@@ -142,7 +142,11 @@ class ObjectsFront:
 
     async def create(self, request: objects_pb2.CreateRequest, target: Target, user: User) -> bytes:
         context = write_context(request, user)
-        body = self._decode(request.object, target, context)
+        packed = request.object
+        alike = await self._registry.create_alike(target, packed.type_url, packed.value, context)
+        if alike is not None:
+            return object_response(alike)
+        body = self._decode(packed, target, context)
         return object_response(await self._registry.create(target, body, context), context)
 
     async def update(self, request: objects_pb2.UpdateRequest, target: Target, user: User) -> bytes:

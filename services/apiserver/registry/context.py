@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from services.apiserver.registry.creations import Likeness
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +35,5 @@ class Context:
     # (api version, resource) as the caller named it, where that is another version of what is stored.
     asked: tuple[str, str] | None = None
     warnings: list[str] = field(default_factory=list)
+    # Of a creation: by what other ones like it are known, should it come to an object.
+    likeness: Likeness | None = None

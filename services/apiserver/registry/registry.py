@@ -322,6 +322,18 @@ class Registry:
         return await self.writer.create(resource, target.namespace, body, context, target.name)
 
     @translated
+    async def create_alike(self, target: Target, type_url: str, raw: bytes, context: Context) -> Written | None:
+        """Creates the object of an Any without decoding it, where one like it has been created; else None."""
+        info = self.catalog.info(target.api_version, target.resource)
+        if info is None or info.type_url != type_url or target.name or target.subresource or not info.etcd_prefix:
+            return None
+        resource = self.resource(target, "create")
+        if not resource.alike:
+            return None
+        await self._authorize(context, "create", target)
+        return await self.writer.create_alike(resource, target.namespace, raw, context)
+
+    @translated
     async def update(self, target: Target, body: Any, context: Context) -> Written | Message:
         resource = self.resource(target, "update")
         await self._authorize(context, "update", target)

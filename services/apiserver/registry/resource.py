@@ -93,6 +93,10 @@ class Resource:
     def entry(self, key: str, raw: bytes, revision: int) -> Entry:
         return Entry(self.framer, key, raw, revision)
 
+    def written(self, key: str, raw: bytes, revision: int) -> Entry:
+        """The entry of what has just been written."""
+        return self.cache.written(key, raw, revision)
+
     def from_pair(self, pair: Any) -> Entry:
         """An Entry from etcd's key-value pair. Raises InternalError for a value that cannot be decoded."""
         key = pair.key.decode()
@@ -194,6 +198,15 @@ class Resource:
 
     def prepare_for_update(self, new: Any, old: Any, subresource: str) -> None:
         strategy.prepare_for_update(new, old, subresource)
+
+    @property
+    def alike(self) -> bool:
+        """Whether many of the objects differ in nothing but their names, and the rules mind nothing else."""
+        return strategy.comes_alike(self.info.message)
+
+    def validate_name(self, name: str) -> list[Cause]:
+        """The part of ``validate_create`` that is about what tells alike objects apart."""
+        return strategy.validate_name(self.info.message, name)
 
     def validate_create(self, obj: Any, prepared: Content | None = None) -> list[Cause]:
         return strategy.validate_create(obj, prepared)

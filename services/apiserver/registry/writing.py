@@ -19,6 +19,7 @@ from services.apiserver.admission.chain import CREATE, UPDATE, Attributes, Chain
 from services.apiserver.cache.entry import Entry
 from services.apiserver.registry import managed
 from services.apiserver.registry.context import Context
+from services.apiserver.registry.creations import Creations, tells_all
 from services.apiserver.registry.owners import distinct_owners
 from services.apiserver.registry.partial import OWN_RULES, RESTRICTED, restrict
 from services.apiserver.registry.reading import Reader
@@ -43,6 +44,8 @@ from tillerman.api.status import (
 
 SUFFIX_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 MAX_GENERATED_BASE = 58
+# How many are tried.
+GENERATED_NAMES = 8
 ATTEMPTS = 20
 # Failures after which an object may have been written all the same. What it was given is not taken back then: the
 # hook's own repair does that once it is seen to be unused.
@@ -94,12 +97,14 @@ class Writer:
         reader: Reader,
         admission: Chain,
         hooks: dict[tuple[str, str], WriteHook],
+        creations: Creations,
         event_ttl: int = 3600,
     ) -> None:
         self._store = store
         self._reader = reader
         self._admission = admission
         self._hooks = hooks
+        self._creations = creations
         self._event_ttl = event_ttl
 
     # -- create ----------------------------------------------------------------------------------------------------
@@ -110,6 +115,9 @@ class Writer:
         check_identity(resource, obj, namespace, name)
         if obj.metadata.resourceVersion:
             raise bad_request("resourceVersion should not be set on objects to be created")
+        likeness = context.likeness
+        if likeness is not None and not tells_all(likeness, obj.metadata):
+            likeness = None
         distinct_owners(obj.metadata, context)
         resource.default(obj)
         if track:
@@ -117,24 +125,58 @@ class Writer:
             managed.track(resource, obj, None, context)
         attributes = Attributes(CREATE, resource, namespace, obj.metadata.name, "", obj, None, context)
         await self._admission.admit(attributes)
-        obj = attributes.obj
-        meta = obj.metadata
-        generated = not meta.name and bool(meta.generateName)
-        for _ in range(8 if generated else 1):
-            candidate = resource.copy(obj) if generated else obj
-            if generated:
-                candidate.metadata.name = generate_name(meta.generateName)
+        admitted = attributes.obj
+
+        async def create(name: str) -> Written:
+            candidate = admitted
+            if name != admitted.metadata.name:
+                candidate = resource.copy(admitted)
+                candidate.metadata.name = name
+            return await self._create(attributes, candidate)
+
+        written = await self._named(resource, admitted.metadata.name, admitted.metadata.generateName, create)
+        if likeness is not None:
+            self._creations.remember(likeness, attributes)
+        return written
+
+    async def create_alike(self, resource: Resource, namespace: str, raw: bytes, context: Context) -> Written | None:
+        """Creates the object with these bytes as others like it were. None where there were none: ``create`` it with
+        the same context, which then remembers what it comes to.
+        """
+        likeness = context.likeness = self._creations.likeness(resource, namespace, raw, context)
+        if likeness is None or (known := likeness.known) is None:
+            return None
+
+        async def create(name: str) -> Written:
+            if causes := resource.validate_name(name):
+                raise invalid(resource.group_kind, name, causes)
+            key = resource.key(namespace, name)
+            raw = known.under(namespace, name)
+            outcome = await self._put(resource, key, raw, expected=0, name=name)
+            if not outcome.succeeded:
+                raise await self._taken(resource, key, name)
+            return Written(resource.written(key, raw, outcome.revision), created=True)
+
+        return await self._named(resource, likeness.name, likeness.generate_name, create)
+
+    async def _named(
+        self, resource: Resource, name: str, base: str, create: Callable[[str], Awaitable[Written]]
+    ) -> Written:
+        """Creates under the name, or without one under names that begin with ``base``."""
+        if name or not base:
+            return await create(name)
+        for _ in range(GENERATED_NAMES):
             try:
-                return await self._create(attributes, candidate)
+                return await create(generate_name(base))
             except StatusError as error:
-                if not generated or error.reason != "AlreadyExists":
+                if error.reason != "AlreadyExists":
                     raise
         raise make(
             409,
             "AlreadyExists",
-            f'{resource.info.group_resource} "{meta.generateName}" already exists, '
+            f'{resource.info.group_resource} "{base}" already exists, '
             "the server was not able to generate a unique name for the object",
-            name=meta.generateName,
+            name=base,
             group=resource.group,
             kind=resource.name,
         )
@@ -173,7 +215,7 @@ class Writer:
                 await undo()
             raise
         await self._in_force(resource, outcome.revision)
-        return Written(resource.entry(key, raw, outcome.revision), created=True)
+        return Written(resource.written(key, raw, outcome.revision), created=True)
 
     async def _exists(self, resource: Resource, key: str) -> bool:
         return key in resource.cache.entries or await self._reader.fresh(resource, key) is not None
@@ -338,9 +380,10 @@ class Writer:
         if hook:
             await self._settle(hook, None if finished else new, old)
         await self._in_force(resource, outcome.revision)
-        # An object that is gone now keeps the version that it had.
-        revision = entry.revision if finished else outcome.revision
-        return Written(resource.entry(key, raw, revision), deleted=finished), None
+        if finished:
+            # An object that is gone now keeps the version that it had.
+            return Written(resource.entry(key, raw, entry.revision), deleted=True), None
+        return Written(resource.written(key, raw, outcome.revision)), None
 
     async def remove(self, resource: Resource, key: str, entry: Entry) -> tuple[Written | None, Entry | None]:
         """Deletes the object if it is still as ``entry`` says; else (None, what etcd holds)."""

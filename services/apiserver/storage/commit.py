@@ -15,6 +15,7 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
 from services.apiserver.storage.errors import OutcomeUnknown, StorageUnavailable
 from services.apiserver.storage.etcd import EtcdClient
@@ -41,8 +42,7 @@ class Write:
     lease: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """``revision``: of the write when it succeeded. ``current``: what the key holds when it did not (None: nothing)."""
 
     succeeded: bool

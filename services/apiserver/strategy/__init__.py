@@ -8,11 +8,13 @@ from services.apiserver.strategy.dispatch import (
     alike_content,
     allows_create_on_update,
     allows_unconditional_update,
+    comes_alike,
     default,
     demands_version,
     prepare_for_create,
     prepare_for_update,
     validate_create,
+    validate_name,
     validate_update,
 )
 
@@ -20,10 +22,12 @@ __all__ = [
     "alike_content",
     "allows_create_on_update",
     "allows_unconditional_update",
+    "comes_alike",
     "default",
     "demands_version",
     "prepare_for_create",
     "prepare_for_update",
     "validate_create",
+    "validate_name",
     "validate_update",
 ]

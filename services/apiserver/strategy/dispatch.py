@@ -115,6 +115,16 @@ def validate_create(obj: Any, prepared: Content | None = None) -> list[Cause]:
     return causes
 
 
+def comes_alike(kind: type[Message]) -> bool:
+    """Whether the rules of a kind read and change nothing that tells alike objects apart (see alike.py)."""
+    return kind in _ALIKE
+
+
+def validate_name(kind: type[Message], name: str) -> list[Cause]:
+    """What is wrong with the name of a new object that is valid under others (see alike.py)."""
+    return metadata.validate_name(name, KINDS.get(kind, _PLAIN))
+
+
 def validate_update(new: Any, old: Any, subresource: str = "") -> list[Cause]:
     """What is wrong with replacing `old` by `new` through the object itself ("") or one of its subresources."""
     rules = kind_rules(new)

@@ -38,14 +38,17 @@ def validate_own(meta: Any, rules: Kind, *, path: str = "metadata") -> list[Caus
     return _identity(meta, rules, path) + _managed_fields(f"{path}.managedFields", meta.managedFields)
 
 
+def validate_name(name: str, rules: Kind, *, path: str = "metadata") -> list[Cause]:
+    if not name:
+        return [required(f"{path}.name", "name or generateName is required")]
+    return invalid_all(f"{path}.name", name, rules.name(name, False))
+
+
 def _identity(meta: Any, rules: Kind, path: str) -> list[Cause]:
     causes: list[Cause] = []
     if meta.generateName:
         causes += invalid_all(f"{path}.generateName", meta.generateName, rules.name(meta.generateName, True))
-    if not meta.name:
-        causes.append(required(f"{path}.name", "name or generateName is required"))
-    else:
-        causes += invalid_all(f"{path}.name", meta.name, rules.name(meta.name, False))
+    causes += validate_name(meta.name, rules, path=path)
     if rules.namespaced:
         if not meta.namespace:
             causes.append(required(f"{path}.namespace"))

@@ -193,11 +193,13 @@ class _Webhooks(BasePlugin):
 
 class MutatingWebhooks(_Webhooks):
     resource = "mutatingwebhookconfigurations"
+    reads = frozenset({(f"{ADMISSION_GROUP}/v1", resource)})
 
     async def admit(self, attributes: Attributes) -> None:
         concerned = self._hooks.concerned(attributes)
         if not concerned:
             return
+        attributes.repeatable = False
         state = attributes.reinvocation
         if state is None:
             state = attributes.reinvocation = Reinvocation()
@@ -247,11 +249,13 @@ class MutatingWebhooks(_Webhooks):
 
 class ValidatingWebhooks(_Webhooks):
     resource = "validatingwebhookconfigurations"
+    reads = frozenset({(f"{ADMISSION_GROUP}/v1", resource)})
 
     async def validate(self, attributes: Attributes) -> None:
         concerned = self._hooks.concerned(attributes)
         if not concerned:
             return
+        attributes.repeatable = False
         chosen = [(hook, form) for hook, form in concerned if await self._caller.selected(hook, attributes)]
         if not chosen:
             return

@@ -192,3 +192,29 @@ def test_a_watcher_is_bounded_in_bytes_but_not_in_what_it_resumes_with(
     assert not watcher.waiting
     with pytest.raises(WatcherDropped, match="did not keep up"):
         asyncio.run(watcher.take())
+
+
+def test_what_was_written_is_the_entry_that_the_cache_hears_of(cache: ResourceCache) -> None:
+    raw = core.Pod(metadata={"name": "x"}).SerializeToString()
+    key = f"{PREFIX}a/x"
+    entry = cache.written(key, raw, 11)
+    assert cache.select(PREFIX) == []
+    put(cache, "a", "x", 11)
+    assert cache.entries[key] is entry
+    # Heard of before the writer was told.
+    assert cache.written(key, raw, 11) is entry
+    # Written over by somebody else, before and after.
+    late = cache.written(key, raw, 13)
+    put(cache, "a", "x", 12, node="n")
+    assert cache.entries[key].revision == 12
+    put(cache, "a", "x", 13)
+    assert cache.entries[key].revision == late.revision == 13
+    old = cache.written(key, raw, 12)
+    put(cache, "a", "x", 14, node="m")
+    assert cache.entries[key].message().spec.nodeName == "m"
+    assert old.revision == 12
+    # Written and gone before the cache hears of either.
+    cache.written(f"{PREFIX}a/y", raw, 15)
+    assert cache.apply(f"{PREFIX}a/y", value("y"), 15) is not None
+    cache.apply(f"{PREFIX}a/y", None, 16)
+    assert names(cache.select(PREFIX)) == ["a/x"]
