@@ -11,7 +11,6 @@ from real_apiserver import RunningApiserver
 
 from services.apiserver.admission.quotas import Quotas
 from services.apiserver.cache.entry import revision_fragment
-from services.apiserver.registry.creations import Creations
 from tillerman.api import codec, rpcstatus
 from tillerman.api.envelope import length_delimited, split_metadata
 from tillerman.api.status import StatusError
@@ -261,8 +260,10 @@ async def test_no_more_than_so_many_are_kept(
     assert whole_way()
 
 
-def test_what_admission_reads_is_known_for_pods_only(apiserver: RunningApiserver) -> None:
-    catalog = apiserver.server.registry.catalog
-    creations = Creations(catalog, apiserver.server.registry._admission)
-    assert creations._goes_by(catalog.get("v1", "pods"))
-    assert creations._goes_by(catalog.get("v1", "services")) is None
+async def test_one_plugin_that_does_not_tell_what_it_reads_turns_it_off(
+    create: Create, apiserver: RunningApiserver, monkeypatch: pytest.MonkeyPatch, whole_way: Callable[[], bool]
+) -> None:
+    monkeypatch.setattr(Quotas, "reads", None)
+    for name in ("one", "two"):
+        await create(pod(name))
+        assert whole_way()

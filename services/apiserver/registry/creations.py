@@ -77,7 +77,7 @@ class Creations:
         self._caches: dict[Resource, tuple[ResourceCache, ...] | None] = {}
 
     def likeness(self, resource: Resource, namespace: str, raw: bytes, context: Context) -> Likeness | None:
-        """Of a creation of the object with these bytes; None for what is not remembered."""
+        """Of a creation of the object with these bytes, of a kind that comes alike; None for what is not remembered."""
         if context.dry_run or len(raw) > CONTENT_BYTES:
             return None
         caches = self._goes_by(resource)
@@ -125,7 +125,7 @@ class Creations:
 
     def _goes_by(self, resource: Resource) -> tuple[ResourceCache, ...] | None:
         if resource not in self._caches:
-            names = self._admission.reads(CREATE, resource, "") if resource.alike else None
+            names = self._admission.reads(CREATE, resource, "")
             found = None if names is None else tuple(self._catalog.get(*name).cache for name in sorted(names))
             self._caches[resource] = found
         return self._caches[resource]

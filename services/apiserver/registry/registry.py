@@ -14,6 +14,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 
 from google.protobuf.message import Message
 
+from services.apiserver import strategy
 from services.apiserver.admission.chain import CONNECT, CREATE, Attributes, Chain
 from services.apiserver.cache.changes import WatchEvent
 from services.apiserver.cache.entry import Entry
@@ -325,11 +326,11 @@ class Registry:
     async def create_alike(self, target: Target, type_url: str, raw: bytes, context: Context) -> Written | None:
         """Creates the object of an Any without decoding it, where one like it has been created; else None."""
         info = self.catalog.info(target.api_version, target.resource)
-        if info is None or info.type_url != type_url or target.name or target.subresource or not info.etcd_prefix:
+        if info is None or info.type_url != type_url or target.name or target.subresource:
+            return None
+        if not strategy.comes_alike(info.message):
             return None
         resource = self.resource(target, "create")
-        if not resource.alike:
-            return None
         await self._authorize(context, "create", target)
         return await self.writer.create_alike(resource, target.namespace, raw, context)
 

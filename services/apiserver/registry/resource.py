@@ -199,11 +199,6 @@ class Resource:
     def prepare_for_update(self, new: Any, old: Any, subresource: str) -> None:
         strategy.prepare_for_update(new, old, subresource)
 
-    @property
-    def alike(self) -> bool:
-        """Whether many of the objects differ in nothing but their names, and the rules mind nothing else."""
-        return strategy.comes_alike(self.info.message)
-
     def validate_name(self, name: str) -> list[Cause]:
         """The part of ``validate_create`` that is about what tells alike objects apart."""
         return strategy.validate_name(self.info.message, name)
