@@ -268,6 +268,13 @@ async def test_a_binding_is_for_one_version_of_one_pod(client: Client) -> None:
         assert caught.value.reason == "Conflict" and caught.value.message.startswith(expected)
 
 
+async def test_a_binding_names_its_pod(client: Client) -> None:
+    binding = core.Binding(target=core.ObjectReference(kind="Node", name="n1"))
+    with pytest.raises(StatusError) as caught:
+        await client.resource(core.Binding).create(binding, "default")
+    assert (caught.value.reason, caught.value.message) == ("BadRequest", "Name parameter required.")
+
+
 async def test_a_status_written_with_an_older_spec_takes_no_fields_from_their_owners(client: Client) -> None:
     pods = client.resource(core.Pod)
     old = await pods.create(pod(unique("pod")))

@@ -59,6 +59,8 @@ class Binding(BaseSubresource):
             causes.append(required("target.name"))
         if causes:
             raise invalid("Binding", target.name, causes)
+        if not target.name:
+            raise bad_request("Name parameter required.")
         wanted = body.metadata
 
         async def bind(pod: Any) -> Any:

@@ -101,6 +101,12 @@ def test_bodies_in_json_yaml_and_protobuf() -> None:
     assert content.decode(packed, "application/vnd.kubernetes.protobuf", POD, context) == pod
 
 
+def test_an_eviction_may_still_come_as_v1beta1() -> None:
+    body = b'{"kind":"Eviction","apiVersion":"policy/v1beta1","metadata":{"name":"p"}}'
+    found = content.decode(body, "application/json", ("policy/v1", "Eviction"), Context(field_validation="Strict"))
+    assert found.metadata.name == "p"
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [
