@@ -12,8 +12,8 @@ from typing import Any
 from services.apiserver.admission.chain import CREATE, UPDATE, Attributes, BasePlugin, refused
 from services.apiserver.admission.parsed import Decoded
 from services.apiserver.registry.catalog import Catalog
+from services.apiserver.registry.identity import SUFFIX_ALPHABET
 from services.apiserver.registry.reading import Reader
-from services.apiserver.registry.writing import SUFFIX_ALPHABET
 from tillerman.pb.k8s import core_v1_pb2 as core
 
 DEFAULT = "default"

@@ -10,9 +10,10 @@ from services.apiserver.admission.chain import DELETE, Attributes, Chain
 from services.apiserver.cache.entry import Entry
 from services.apiserver.crd.lifecycle import mark_terminating
 from services.apiserver.registry.context import Context
+from services.apiserver.registry.identity import precondition_failed
 from services.apiserver.registry.reading import ListOptions, ListPage, Reader, Selection
 from services.apiserver.registry.resource import OWN_DELETED, OWN_DELETED_GROUPS, Resource
-from services.apiserver.registry.writing import ATTEMPTS, Writer, Written, precondition_failed
+from services.apiserver.registry.writing import ATTEMPTS, Writer, Written
 from tillerman.api import times
 from tillerman.api.status import (
     StatusError,

@@ -10,10 +10,11 @@ from google.protobuf.message import Message
 from services.apiserver.registry.catalog import Catalog
 from services.apiserver.registry.context import Context
 from services.apiserver.registry.deletion import Deleter
+from services.apiserver.registry.identity import other_namespace
 from services.apiserver.registry.reading import Reader
 from services.apiserver.registry.registry import BaseSubresource, Target
 from services.apiserver.registry.resource import Resource
-from services.apiserver.registry.writing import Writer, other_namespace
+from services.apiserver.registry.writing import Writer
 from tillerman.api import selectors, times
 from tillerman.api.pods import is_ready
 from tillerman.api.status import Cause, StatusError, bad_request, make, too_many_requests

@@ -7,10 +7,11 @@ from typing import Any
 from services.apiserver import patch as patches
 from services.apiserver.registry.context import Context
 from services.apiserver.registry.decoding import decode
+from services.apiserver.registry.identity import check_identity
 from services.apiserver.registry.managed import manager_of
 from services.apiserver.registry.resource import Resource
 from services.apiserver.registry.versions import View, form
-from services.apiserver.registry.writing import Writer, Written, check_identity
+from services.apiserver.registry.writing import Writer, Written
 from tillerman.api import codec, times
 from tillerman.api.status import StatusError, bad_request, conflict, invalid, is_not_found, required
 

@@ -10,18 +10,18 @@ from services.apiserver import patch as patches
 from services.apiserver.admission.chain import UPDATE, Attributes, Chain
 from services.apiserver.registry.context import Context
 from services.apiserver.registry.decoding import decode
-from services.apiserver.registry.managed import manager_of
-from services.apiserver.registry.reading import Reader
-from services.apiserver.registry.registry import BaseSubresource, Target
-from services.apiserver.registry.resource import Resource
-from services.apiserver.registry.writing import (
-    Writer,
+from services.apiserver.registry.identity import (
     check_identity,
     check_name,
     check_namespace,
     other_namespace,
     precondition_conflict,
 )
+from services.apiserver.registry.managed import manager_of
+from services.apiserver.registry.reading import Reader
+from services.apiserver.registry.registry import BaseSubresource, Target
+from services.apiserver.registry.resource import Resource
+from services.apiserver.registry.writing import Writer
 from tillerman.api import codec, times
 from tillerman.api.meta import set_condition
 from tillerman.api.status import (

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -20,6 +19,7 @@ from services.apiserver.cache.entry import Entry
 from services.apiserver.registry import managed
 from services.apiserver.registry.context import Context
 from services.apiserver.registry.creations import Creations, tells_all
+from services.apiserver.registry.identity import check_identity, generate_name, precondition_conflict
 from services.apiserver.registry.owners import distinct_owners
 from services.apiserver.registry.partial import OWN_RULES, RESTRICTED, restrict
 from services.apiserver.registry.reading import Reader
@@ -42,8 +42,6 @@ from tillerman.api.status import (
     request_entity_too_large,
 )
 
-SUFFIX_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
-MAX_GENERATED_BASE = 58
 # How many are tried.
 GENERATED_NAMES = 8
 ATTEMPTS = 20
@@ -425,61 +423,6 @@ def removes(resource: Resource, new: Any, old: Any) -> bool:
     if (resource.group, resource.name) == ("", "namespaces") and new.spec.finalizers:
         return False
     return not meta.deletionGracePeriodSeconds
-
-
-def precondition_failed(what: str, wanted: str, found: str) -> str:
-    return f"Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"
-
-
-def precondition_conflict(
-    resource: Resource, namespace: str, name: str, wanted: str, found: str, what: str = "UID"
-) -> StatusError:
-    """A write that is meant for another object of the name than the one that is there (``found`` empty: none)."""
-    detail = (
-        f"StorageError: invalid object, Code: 4, Key: {resource.key(namespace, name)}, ResourceVersion: 0, "
-        f"AdditionalErrorMsg: {precondition_failed(what, wanted, found)}"
-    )
-    return conflict(resource.name, name, resource.group, detail)
-
-
-def check_identity(resource: Resource, obj: Any, namespace: str, name: str) -> None:
-    """The object's name and namespace agree with the request's. Fills them in where they are empty."""
-    meta = obj.metadata
-    if name:
-        check_name(meta.name, name)
-    if not resource.namespaced:
-        # Kubernetes drops a namespace that a cluster-wide object cannot have.
-        meta.ClearField("namespace")
-    asked = namespace if resource.namespaced else ""
-    if meta.namespace and meta.namespace != asked:
-        if not name:
-            raise other_namespace()
-        check_namespace(meta.namespace, asked)
-    if resource.namespaced:
-        meta.namespace = namespace
-
-
-def other_namespace() -> StatusError:
-    return bad_request("the namespace of the provided object does not match the namespace sent on the request")
-
-
-def check_name(name: str, asked: str) -> None:
-    """Raises BadRequest unless an object's name is the one that the request is about."""
-    if not name:
-        raise bad_request(f"the name of the object ({asked} based on URL) was undeterminable: name must be provided")
-    if name != asked:
-        raise bad_request(f"the name of the object ({name}) does not match the name on the URL ({asked})")
-
-
-def check_namespace(namespace: str, asked: str) -> None:
-    """Raises BadRequest for an object that says it is of another namespace."""
-    if namespace and namespace != asked:
-        detail = f"the namespace of the object ({namespace}) does not match the namespace on the request ({asked})"
-        raise bad_request(detail)
-
-
-def generate_name(base: str) -> str:
-    return base[:MAX_GENERATED_BASE] + "".join(secrets.choice(SUFFIX_ALPHABET) for _ in range(5))
 
 
 def _without_version(resource: Resource, key: str, raw: bytes) -> Entry:

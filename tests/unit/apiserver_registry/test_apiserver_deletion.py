@@ -9,10 +9,11 @@ import pytest
 from services.apiserver.auth.rbac import covers
 from services.apiserver.cache.hub import CacheHub
 from services.apiserver.registry.deletion import check_options, check_preconditions, plan
+from services.apiserver.registry.identity import generate_name
 from services.apiserver.registry.reading import decode_continue, encode_continue
 from services.apiserver.registry.registry import Target
 from services.apiserver.registry.resource import Resource
-from services.apiserver.registry.writing import generate_name, removes
+from services.apiserver.registry.writing import removes
 from tillerman.api.scheme import SCHEME
 from tillerman.api.status import StatusError
 from tillerman.pb.k8s import core_v1_pb2 as core
