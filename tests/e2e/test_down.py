@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tiller import Cluster, Traces, eventually
+from tiller import Cluster, Traces, eventually, fetch
 
 pytestmark = pytest.mark.docker
 
@@ -27,6 +27,29 @@ def test_nothing_is_left(new_cluster: Callable[..., Cluster], first_app: str, tm
             elif (cluster.folder / "run" / "supervisor.pid").exists():
                 os.kill(cluster.pid("supervisor"), signal.SIGKILL)
     cluster.down()
+    eventually(lambda: Traces.of(tmp_path) == before, f"{Traces.of(tmp_path)} equals {before}", 10)
+
+
+def test_clusters_of_one_name_leave_each_other_alone(
+    new_cluster: Callable[..., Cluster], first_app: str, tmp_path: Path
+) -> None:
+    clusters = [new_cluster("same", "--nodes", "1") for _ in range(2)]
+    for cluster, home in zip(clusters, ("one", "other"), strict=True):
+        cluster.home = tmp_path / home
+    one, other = clusters
+    before = Traces.of(tmp_path)
+    try:
+        for cluster in clusters:
+            cluster.up()
+            cluster("create", "deployment", "app", "--image=first-app:1")
+        (kept,) = other.wait_ready("app=app", 1)
+        one.wait_ready("app=app", 1)
+    finally:
+        one.down()
+    assert fetch(f"http://{kept['status']['podIP']}/")
+    (still,) = other.wait_ready("app=app", 1)
+    assert still["status"]["containerStatuses"] == kept["status"]["containerStatuses"]
+    other.down()
     eventually(lambda: Traces.of(tmp_path) == before, f"{Traces.of(tmp_path)} equals {before}", 10)
 
 

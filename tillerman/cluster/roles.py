@@ -1,5 +1,7 @@
 """The command line of every process of a local cluster."""
 
+import hashlib
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,12 +30,17 @@ class Cluster:
     process_image_path: str = ""
 
     @property
+    def identity(self) -> str:
+        """What tells it from all others of this machine, those of the same name under another home included."""
+        return f"{self.name}-{hashlib.sha256(os.fsencode(self.folder.resolve())).hexdigest()[:6]}"
+
+    @property
     def pod_network(self) -> str:
-        return f"tillerman-{self.name}"
+        return f"tillerman-{self.identity}"
 
     @property
     def table(self) -> str:
-        return f"tillerman-{self.name}"
+        return f"tillerman-{self.identity}"
 
     @property
     def pki(self) -> Path:
@@ -165,7 +172,7 @@ def kubelet(cluster: Cluster, node: str) -> ProcessPlan:
             f"--bind-address={cluster.node_ip}",
             f"--runtime={cluster.runtime}",
             f"--root-dir={cluster.folder / 'kubelet' / node}",
-            f"--cluster-name={cluster.name}",
+            f"--cluster-name={cluster.identity}",
             f"--pod-network={cluster.pod_network}",
             f"--cluster-cidr={cluster.ranges.cluster_cidr}",
             f"--cluster-dns={cluster.ranges.cluster_dns}",
