@@ -32,10 +32,9 @@ class Requirement:
             return found is not None
         if self.operator == "!":
             return found is None
-        try:
-            number, bound = int(found or ""), int(self.values[0])
-        except ValueError:
+        if found is None or not _INTEGER.fullmatch(found):
             return False
+        number, bound = int(found), int(self.values[0])
         return number > bound if self.operator == ">" else number < bound
 
     def __str__(self) -> str:
@@ -253,7 +252,8 @@ def _escape(value: str) -> str:
 
 
 _FIELD_END: Final = re.compile(r"\\.|,", re.DOTALL)
-_FIELD_TERM: Final = re.compile(r"((?:[^=!\\]|\\.)*?)(==|!=|=)((?:[^=\\]|\\.)*)")
+_FIELD_OPERATOR: Final = re.compile(r"!=|==|=")
+_FIELD_VALUE: Final = re.compile(r"\\.?|[^\\]", re.DOTALL)
 
 
 def _field_terms(text: str) -> list[str]:
@@ -272,9 +272,21 @@ def parse_field_selector(text: str) -> FieldSelector:
     for term in _field_terms(text):
         if not term:
             continue
-        match = _FIELD_TERM.fullmatch(term)
+        match = _FIELD_OPERATOR.search(term)
         if match is None:
-            raise ValueError(f"invalid selector: '{term}'; can't understand '{term}'")
-        value = re.sub(r"\\([\\,=])", r"\1", match[3])
-        requirements.append((match[1].strip(), "!=" if match[2] == "!=" else "=", value))
+            raise ValueError(f"invalid selector: '{text}'; can't understand '{term}'")
+        value = _unescaped(term[match.end() :])
+        requirements.append((term[: match.start()], "!=" if match[0] == "!=" else "=", value))
     return FieldSelector(tuple(requirements))
+
+
+def _unescaped(value: str) -> str:
+    """A value without the backslashes before what would end it. ValueError for one that lacks them, or has others."""
+    letters = []
+    for letter in _FIELD_VALUE.findall(value):
+        if letter in (",", "="):
+            raise ValueError(f"invalid field selector: unescaped character in value: {ord(letter)}")
+        if letter[0] == "\\" and letter[1:] not in ("\\", ",", "="):
+            raise ValueError(f"invalid field selector: invalid escape sequence: {letter}")
+        letters.append(letter[-1])
+    return "".join(letters)

@@ -60,12 +60,15 @@ def resolve(selector: FieldSelector, api_version: str, resource: str) -> FieldSe
     allowed = known if known is not None else _same(*_META)
     for path, _, _ in selector.requirements:
         if path not in allowed:
-            raise bad_request(
-                f'"{path}" is not a known field selector: only "metadata.name", "metadata.namespace"'
-                if known is None
-                else f"field label not supported: {path}"
-            )
+            raise bad_request(_unknown(path, resource, known is None))
     return FieldSelector(tuple((allowed[path], operator, value) for path, operator, value in selector.requirements))
+
+
+def _unknown(path: str, resource: str, of_many: bool) -> str:
+    """Kubernetes' words, which jobs have of their own, and so have the ``of_many`` kinds with a name only."""
+    if of_many:
+        return f'"{path}" is not a known field selector: only "metadata.name", "metadata.namespace"'
+    return f'field label "{path}" not supported for Job' if resource == "jobs" else f"field label not supported: {path}"
 
 
 def extractor(api_version: str, resource: str) -> Extract:

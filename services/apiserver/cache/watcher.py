@@ -30,6 +30,7 @@ class Watcher:
         "_delivery",
         "_dropped",
         "_wake",
+        "after",
         "index",
         "predicate",
         "prefix",
@@ -40,6 +41,8 @@ class Watcher:
         self.prefix = prefix
         self.predicate = predicate
         self.index = index
+        # Changes up to this revision are none of its business, even if they are yet to come.
+        self.after = 0
         self.waiting: list[WatchEvent] = []
         self._count = self._bytes = 0
         self._delivery = delivery
@@ -59,7 +62,7 @@ class Watcher:
 
     def _seen(self, change: Change) -> WatchEvent | None:
         """What this watcher sees of a change."""
-        if not change.key.startswith(self.prefix):
+        if change.revision <= self.after or not change.key.startswith(self.prefix):
             return None
         if self.predicate is None:
             return change.event(change.old is not None, change.new is not None)

@@ -171,7 +171,7 @@ class ObjectsFront:
     async def delete_collection(
         self, request: objects_pb2.DeleteCollectionRequest, target: Target, user: User
     ) -> bytes:
-        context = Context(user, dry_run=list(request.options.dryRun) == ["All"])
+        context = Context(user, dry_run=bool(request.options.dryRun))
         page = await self._registry.delete_collection(
             target, request.options, context, ListOptions(), request.label_selector, request.field_selector
         )

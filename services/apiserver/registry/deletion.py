@@ -167,10 +167,11 @@ def plan(resource: Resource, obj: Any, options: meta_v1_pb2.DeleteOptions) -> bo
         if not meta.deletionGracePeriodSeconds:
             _set_propagation(resource, meta, options)
             return not meta.finalizers
-        if not options.HasField("gracePeriodSeconds") or options.gracePeriodSeconds >= meta.deletionGracePeriodSeconds:
+        period = _not_negative(options.gracePeriodSeconds)
+        if not options.HasField("gracePeriodSeconds") or period >= meta.deletionGracePeriodSeconds:
             return False
         began = times.to_seconds(meta.deletionTimestamp) - meta.deletionGracePeriodSeconds
-        _mark(meta, began, max(0, options.gracePeriodSeconds))
+        _mark(meta, began, period)
         _set_propagation(resource, meta, options)
         return meta.deletionGracePeriodSeconds == 0 and not meta.finalizers
     _set_propagation(resource, meta, options)
@@ -212,7 +213,12 @@ def grace_period(resource: Resource, obj: Any, options: meta_v1_pb2.DeleteOption
         period = options.gracePeriodSeconds
     else:
         period = obj.spec.terminationGracePeriodSeconds if obj.spec.HasField("terminationGracePeriodSeconds") else 30
-    return period if period >= 0 else 1
+    return _not_negative(period)
+
+
+def _not_negative(seconds: int) -> int:
+    """A grace period: what is below zero counts as a second."""
+    return seconds if seconds >= 0 else 1
 
 
 def _mark(meta: Any, began: float, period: int) -> None:
@@ -262,7 +268,7 @@ def check_options(options: meta_v1_pb2.DeleteOptions) -> None:
                     "propagationPolicy", options.propagationPolicy, ("Foreground", "Background", "Orphan", "nil")
                 )
             )
-    if options.dryRun and list(options.dryRun) != ["All"]:
+    if any(value != "All" for value in options.dryRun):
         causes.append(not_supported("dryRun", list(options.dryRun), ("All",)))
     if causes:
         raise invalid("DeleteOptions.meta.k8s.io", "", causes)

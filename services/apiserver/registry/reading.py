@@ -8,6 +8,7 @@ import binascii
 import builtins
 import contextlib
 import math
+import posixpath
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
@@ -30,7 +31,6 @@ from tillerman.api.status import (
     forbidden_field,
     invalid,
     invalid_value,
-    make,
     not_found,
     not_supported,
     timeout,
@@ -74,11 +74,14 @@ class ListOptions:
 
 @dataclass(frozen=True, slots=True)
 class WatchOptions:
+    """``patient``: a resourceVersion that is yet to come is waited for, as long as the watch lasts."""
+
     resource_version: str = ""
     resource_version_match: str = ""
     allow_bookmarks: bool = False
     send_initial_events: bool = False
     timeout_seconds: int = 0
+    patient: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,9 @@ class ListPage:
 
 @dataclass(frozen=True, slots=True)
 class _Filter:
+    """``prefix``: of the keys, or the whole key of one object. ``base``: what the keys in tokens are relative to."""
+
+    base: str
     prefix: str
     predicate: Predicate | None
     index: IndexKey
@@ -167,7 +173,7 @@ class Reader:
             revision, start = decode_continue(options.continue_token)
             if revision == THE_PRESENT:
                 revision = await self._store.current_revision()
-            return await self._list_past(resource, chosen, revision, limit, start=resource.prefix + start)
+            return await self._list_past(resource, chosen, revision, limit, start=chosen.base + start)
         match = options.resource_version_match
         if options.resource_version in ("", "0"):
             if options.resource_version == "":
@@ -199,12 +205,11 @@ class Reader:
                 continue
             picked.append(entry)
             if len(picked) == limit:
-                return self._page(resource, chosen, revision, picked, broken, left=len(entries) - position)
+                return self._page(chosen, revision, picked, broken, left=len(entries) - position)
         return ListPage(revision, picked, broken=broken)
 
     @staticmethod
     def _page(
-        resource: Resource,
         chosen: _Filter,
         revision: int,
         picked: builtins.list[Entry],
@@ -215,7 +220,7 @@ class Reader:
         """A full page. ``left``: objects after it, whether or not they are chosen: the next page may be empty."""
         if not left:
             return ListPage(revision, picked, broken=broken)
-        token = encode_continue(revision, picked[-1].key[len(resource.prefix) :])
+        token = encode_continue(revision, picked[-1].key[len(chosen.base) :])
         return ListPage(revision, picked, token, None if chosen.selective else left, broken)
 
     def _candidates(self, resource: Resource, chosen: _Filter) -> builtins.list[Entry]:
@@ -236,7 +241,7 @@ class Reader:
                 page = await self._store.page(prefix, start=start, revision=revision, limit=min(limit or 1_000, PAGE))
             except Compacted as error:
                 if start:
-                    raise continue_expired(start[len(resource.prefix) :]) from error
+                    raise continue_expired(start[len(chosen.base) :]) from error
                 raise expired("The resourceVersion for the provided list is too old.") from error
             except FutureRevision as error:
                 raise too_large_revision(revision, self._feed.revision) from error
@@ -250,7 +255,7 @@ class Reader:
                 picked.append(entry)
                 if len(picked) == limit:
                     left = 0 if chosen.single else page.count - position
-                    return self._page(resource, chosen, revision, picked, broken, left=left)
+                    return self._page(chosen, revision, picked, broken, left=left)
             if not page.more:
                 return ListPage(revision, picked, broken=broken)
             start = page.pairs[-1].key.decode(errors="backslashreplace") + "\0"
@@ -271,7 +276,7 @@ class Reader:
         after = parse_revision(version) if version not in ("", "0") else 0
         if version == "":
             await self.confirm()
-        elif after:
+        elif after and (initial or not options.patient):
             await self._not_older_than(after)
         past: builtins.list[Change] = []
         covered = resource.cache.history_from
@@ -295,6 +300,7 @@ class Reader:
             if changes is None:
                 resource.cache.unwatch(watcher)
                 raise expired(f"too old resource version: {after} ({resource.cache.history_from})")
+            watcher.after = after
             watcher.begin([*past, *changes])
         return self._deliver(resource, watcher, options)
 
@@ -329,7 +335,8 @@ class Reader:
                         events = await watcher.take()
                 except TimeoutError:
                     if schedule and schedule.due <= (now := loop.time()) < end:
-                        if schedule.regular or resource.cache.changed != seen:
+                        told = schedule.regular or resource.cache.changed != seen
+                        if told and self._feed.revision >= watcher.after:
                             yield [self._bookmark(resource)]
                         seen = resource.cache.changed
                         schedule.next(now)
@@ -351,12 +358,12 @@ class Reader:
     def _filter(self, resource: Resource, selection: Selection) -> _Filter:
         labels, fields = parse_selectors(selection)
         fields = resource.resolve_fields(fields)
-        prefix = resource.range_prefix(selection.namespace)
+        base = prefix = resource.range_prefix(selection.namespace)
         index: IndexKey = (
             ("namespace", selection.namespace) if resource.namespaced and selection.namespace else ("", "")
         )
         name = selection.name or _equal_to(fields, "metadata.name")
-        rest = FieldSelector(tuple(r for r in fields.requirements if r[:2] != ("metadata.name", "=")))
+        rest = FieldSelector(tuple(r for r in fields.requirements if r != ("metadata.name", "=", name)))
         node = _equal_to(fields, "spec.nodeName")
         tests: builtins.list[Callable[[Entry], bool]] = []
         if name is not None and name != "":
@@ -381,7 +388,7 @@ class Reader:
             predicate = tests[0]
         elif tests:
             predicate = lambda entry: all(test(entry) for test in tests)  # noqa: E731
-        return _Filter(prefix, predicate, index, bool(tests))
+        return _Filter(base, prefix, predicate, index, bool(tests))
 
     async def _own_writes(self) -> None:
         """Who has written something here finds it in a list that may be old, unless etcd keeps it from us."""
@@ -462,7 +469,7 @@ def continue_expired(start: str) -> StatusError:
 
 
 def encode_continue(revision: int, last: str) -> str:
-    """A token for the objects after the key ``last`` (relative to the resource's prefix) at ``revision``."""
+    """A token for the objects after the key ``last`` (relative to what is listed) at ``revision``."""
     return _token(revision, last + "\0")
 
 
@@ -472,9 +479,9 @@ def _token(revision: int, start: str) -> str:
 
 
 def decode_continue(token: str) -> tuple[int, str]:
-    """(revision, first key relative to the prefix). Raises BadRequest."""
+    """(revision, first key relative to what is listed). Raises BadRequest."""
     try:
-        text = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+        text = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
         if problem := syntax_error(text):
             raise ValueError(problem)
         content = orjson.loads(text)
@@ -485,8 +492,8 @@ def decode_continue(token: str) -> tuple[int, str]:
             raise ValueError(f"incorrect encoded start resourceVersion (version {_TOKEN_VERSION})")
         if not start:
             raise ValueError(f"encoded start key empty (version {_TOKEN_VERSION})")
-        if ".." in start.split("/"):
+        if posixpath.normpath("/" + start.removeprefix("/")) != "/" + start.removeprefix("/"):
             raise ValueError(start)
     except (ValueError, AttributeError, TypeError, binascii.Error) as error:
-        raise make(400, "BadRequest", f"invalid continue token: continue key is not valid: {error}") from error
-    return revision, start
+        raise bad_request(f"invalid continue token: continue key is not valid: {error}") from error
+    return revision, start.removeprefix("/")

@@ -27,6 +27,7 @@ from tillerman.pb.k8s import autoscaling_v1_pb2
 # Resources whose delete answers with the object rather than with a Status.
 OWN_DELETED = frozenset(
     {
+        "namespaces",
         "pods",
         "podtemplates",
         "resourcequotas",

@@ -94,6 +94,12 @@ def test_refused_label_selectors(text: str, message: str) -> None:
         parse_label_selector(text)
 
 
+def test_only_numbers_are_compared() -> None:
+    selector = parse_label_selector("v>9")
+    assert selector.matches({"v": "10"})
+    assert not any(selector.matches({"v": value}) for value in ("9", "1_0", "ten", ""))
+
+
 def test_a_value_may_be_empty() -> None:
     for text, values in {"a in ()": "", "a in (,b)": ",b", "a in (b,)": ",b", "a in (b,,c)": ",b,c"}.items():
         assert str(parse_label_selector(text)) == f"a in ({values})"
@@ -112,5 +118,22 @@ def test_fields() -> None:
     assert selector.required("status.phase") is None
     assert parse_field_selector(str(selector)) == selector
     assert parse_field_selector("").empty
-    with pytest.raises(ValueError, match="invalid selector: 'x'"):
-        parse_field_selector("x")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x", "invalid selector: 'x'; can't understand 'x'"),
+        ("b,a=1,c!x", "invalid selector: 'b,a=1,c!x'; can't understand 'b'"),
+        ("a=b=c", "invalid field selector: unescaped character in value: 61"),
+        (r"a=b\x", r"invalid field selector: invalid escape sequence: \x"),
+        ("a=b\\", "invalid field selector: invalid escape sequence: \\"),
+    ],
+)
+def test_refused_field_selectors(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message) + "$"):
+        parse_field_selector(text)
+
+
+def test_a_field_keeps_its_spaces() -> None:
+    assert parse_field_selector("a = b").requirements == (("a ", "=", " b"),)

@@ -11,6 +11,7 @@ from tillerman.api import envelope
 from tillerman.api.scheme import SCHEME
 from tillerman.api.status import StatusError, no_such_path, not_found
 from tillerman.pb.k8s import core_v1_pb2 as core
+from tillerman.pb.k8s import meta_v1_pb2 as meta
 
 POD = ("v1", "Pod")
 
@@ -46,9 +47,10 @@ def test_paths_of_no_resource(path: str) -> None:
 def test_query_values() -> None:
     assert flag({"watch": "1"}, "watch") and not flag({}, "watch")
     assert number({"limit": "5"}, "limit") == 5 and number({}, "limit") is None
-    with pytest.raises(StatusError) as caught:
-        number({"x": "many"}, "x")
-    assert caught.value.code == 400
+    for text in ("many", "", "1.5"):
+        with pytest.raises(StatusError) as caught:
+            number({"x": text}, "x")
+        assert caught.value.code == 400
 
 
 @pytest.mark.parametrize(("value", "meant"), [("0", False), ("False", False), ("", True), ("maybe", True), ("1", True)])
@@ -79,6 +81,11 @@ def test_a_body_that_is_no_object_is_quoted_as_it_came() -> None:
         ("application/json;as=Table;v=v1alpha1;g=meta.k8s.io,application/json", Accept()),
         ("application/vnd.kubernetes.protobuf, application/json", Accept("application/vnd.kubernetes.protobuf")),
         ("text/plain, application/yaml", Accept("application/yaml")),
+        (
+            "application/yaml;as=Table;v=v1;g=meta.k8s.io",
+            Accept("application/yaml", "Table", "v1", "meta.k8s.io"),
+        ),
+        ("application/json;as=Table;v=v1, */*", Accept()),
     ],
 )
 def test_accept(header: str, found: Accept) -> None:
@@ -89,6 +96,17 @@ def test_accept_of_nothing_that_is_served() -> None:
     with pytest.raises(StatusError) as caught:
         accepted("text/html")
     assert caught.value.code == 406
+    with pytest.raises(StatusError) as caught:
+        accepted("application/yaml", yaml=False)
+    assert caught.value.code == 406
+
+
+def test_the_options_of_a_delete_are_an_envelope_in_protobuf() -> None:
+    packed = envelope.wrap("v1", "DeleteOptions", meta.DeleteOptions(gracePeriodSeconds=3).SerializeToString())
+    assert content.delete_options(packed, content.PROTOBUF).gracePeriodSeconds == 3
+    with pytest.raises(StatusError) as caught:
+        content.delete_options(b"junk", content.PROTOBUF)
+    assert caught.value.reason == "BadRequest"
 
 
 def test_bodies_in_json_yaml_and_protobuf() -> None:

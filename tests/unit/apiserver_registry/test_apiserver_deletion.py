@@ -67,6 +67,8 @@ def test_a_second_delete_only_shortens_the_grace() -> None:
     assert obj.metadata.deletionGracePeriodSeconds == 30
     assert plan(PODS, obj, meta.DeleteOptions(gracePeriodSeconds=5)) is False
     assert obj.metadata.deletionGracePeriodSeconds == 5 and obj.metadata.deletionTimestamp.seconds == when - 25
+    assert plan(PODS, obj, meta.DeleteOptions(gracePeriodSeconds=-1)) is False
+    assert obj.metadata.deletionGracePeriodSeconds == 1
     assert plan(PODS, obj, meta.DeleteOptions(gracePeriodSeconds=0)) is True
 
 
@@ -119,9 +121,21 @@ def test_bad_options_are_refused() -> None:
         assert caught.value.reason == "Invalid"
 
 
+def test_a_dry_run_may_be_asked_for_twice() -> None:
+    check_options(meta.DeleteOptions(dryRun=["All", "All"]))
+
+
 def test_continue_tokens() -> None:
     assert decode_continue(encode_continue(7, "ns/name")) == (7, "ns/name\0")
-    for bad in ("", "x", "e30", encode_continue(0, "a"), encode_continue(3, "../../a")):
+    for bad in (
+        "",
+        "x",
+        "###",
+        "e30",
+        encode_continue(0, "a"),
+        encode_continue(3, "../../a"),
+        encode_continue(3, "./a"),
+    ):
         with pytest.raises(StatusError):
             decode_continue(bad)
 

@@ -30,7 +30,8 @@ YAML = "application/yaml"
 _SHOWN = 30
 _OWN_GROUPS = {"metrics.k8s.io", *(api_version.rpartition("/")[0] for api_version in PACKAGES)}
 _SCHEME_NAME = "k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30"
-META = "meta.k8s.io/v1"
+META_GROUP = "meta.k8s.io"
+META = f"{META_GROUP}/v1"
 SHAPE_VERSIONS = frozenset({"v1", "v1beta1"})
 
 
@@ -71,16 +72,17 @@ def clauses(header: str) -> Iterable[Accept]:
             yield Accept(media_type, options.get("as", ""), options.get("v", ""), options.get("g", ""))
 
 
-def accepted(header: str, *, shapes: Iterable[str] = (), protobuf: bool = True) -> Accept:
+def accepted(header: str, *, shapes: Iterable[str] = (), protobuf: bool = True, yaml: bool = True) -> Accept:
     """The first clause that is served: one of ``shapes``, or the object itself. Raises NotAcceptable."""
+    types = [JSON] + ([YAML] if yaml else []) + ([PROTOBUF] if protobuf else [])
     for clause in clauses(header):
-        if clause.media_type == PROTOBUF and not protobuf:
+        if clause.media_type not in types:
             continue
         if not clause.shape:
             return clause
-        if clause.shape in shapes and clause.version in SHAPE_VERSIONS and clause.media_type == JSON:
+        known = clause.group == META_GROUP and clause.version in SHAPE_VERSIONS
+        if known and clause.shape in shapes and clause.media_type != PROTOBUF:
             return clause
-    types = [JSON, YAML] + ([PROTOBUF] if protobuf else [])
     raise make(406, "NotAcceptable", f"only the following media types are accepted: {', '.join(types)}", details=False)
 
 
@@ -253,6 +255,8 @@ def delete_options(body: bytes, content_type: str) -> meta_v1_pb2.DeleteOptions:
         return meta_v1_pb2.DeleteOptions()
     try:
         if content_type == PROTOBUF or body.startswith(envelope.MAGIC):
+            if not body.startswith(envelope.MAGIC):
+                raise codec.DecodeError(["it does not begin as the envelope of protobuf does"])
             unknown = unknown_of(body[len(envelope.MAGIC) :])
             kind = unknown.typeMeta.kind
             options: Message = codec.from_protobuf(unknown.raw, meta_v1_pb2.DeleteOptions)
@@ -299,7 +303,7 @@ def one(answer: Entry | Written | Message, accept: Accept, code: int = 200) -> A
     if isinstance(answer, Written):
         answer = answer.entry
     if accept.shape == "PartialObjectMetadata" and isinstance(answer, Entry):
-        return Answer(orjson.dumps(partial(orjson.loads(answer.json), accept.api_version)), code)
+        return _text(orjson.dumps(partial(orjson.loads(answer.json), accept.api_version)), accept, code)
     if accept.media_type == PROTOBUF and (raw := protobuf_of(answer)) is not None:
         return Answer(raw, code, PROTOBUF)
     return _text(json_of(answer), accept, code)
@@ -343,7 +347,7 @@ def many(
             made: bytes = orjson.dumps(partial(orjson.loads(entry.json), accept.api_version))
             return made
 
-        return pieced(entries, pieces.json_list(shape, "items", entries, encode))
+        return written_as(accept, pieced(entries, pieces.json_list(shape, "items", entries, encode)))
     if accept.media_type == PROTOBUF and info.list_message is not None:
         head = meta_v1_pb2.ListMeta(resourceVersion=str(revision) if revision else "")
         setattr(head, "continue", continue_token)
@@ -356,10 +360,14 @@ def many(
         # Kubernetes keeps these lists as plain JSON, where an empty token shows.
         meta.setdefault("continue", "")
     shape = {"kind": info.list_kind, "apiVersion": info.api_version, "metadata": meta}
-    made = pieces.json_list(shape, "items", entries, _json)
-    if accept.media_type == YAML:
-        return _text(b"".join(made), accept)
-    return pieced(entries, made)
+    return written_as(accept, pieced(entries, pieces.json_list(shape, "items", entries, _json)))
+
+
+def written_as(accept: Accept, answer: Answer) -> Answer:
+    """An answer in JSON as it is, or in YAML if that was asked for."""
+    if accept.media_type != YAML:
+        return answer
+    return _text(answer.body + b"".join(answer.rest or ()), accept, answer.code)
 
 
 def pieced(entries: list[Entry], made: Iterator[bytes], media_type: str = JSON) -> Answer:

@@ -58,8 +58,8 @@ def flag(query: Mapping[str, str], name: str) -> bool:
 
 def number(query: Mapping[str, str], name: str) -> int | None:
     """A 64 bit integer parameter; None where it is missing. Raises BadRequest."""
-    value = query.get(name, "")
-    if value == "":
+    value = query.get(name)
+    if value is None:
         return None
     if not NUMBER.fullmatch(value):
         raise not_a_number(value, "invalid syntax")

@@ -35,7 +35,10 @@ def check_include(include: str) -> str:
 
 
 def unknown_include(include: str) -> StatusError:
-    return bad_request(f'Invalid value: "{include}": includeObject must be None, Metadata or Object')
+    return bad_request(
+        f'Unable to convert to Table as requested: includeObject: Invalid value: "{include}": '
+        "must be 'Metadata', 'Object', 'None', or empty"
+    )
 
 
 def row(info: ResourceInfo, entry: Entry, include: str, now: float, api_version: str = META) -> dict[str, Any]:

@@ -140,7 +140,8 @@ class Verbs:
         accept = self._accepted(request, ONE_SHAPES)
         found = await self._registry.get(request.target, Context(user), request.query.get("resourceVersion", ""))
         if request.target.subresource == "scale" and accept.shape == "Table":
-            return Answer(tables.scale(found, tables.check_include(request.query.get("includeObject", ""))))
+            table = tables.scale(found, tables.check_include(request.query.get("includeObject", "")))
+            return content.written_as(accept, Answer(table))
         return self._one(request, found, accept)
 
     def _one(self, request: Request, found: Any, accept: Accept, code: int = 200) -> Answer:
@@ -149,7 +150,8 @@ class Verbs:
             include = tables.check_include(request.query.get("includeObject", ""))
             meta = content.list_meta(entry.revision)
             info = self._info(request.target)
-            return Answer(tables.table(info, [entry], include, meta, api_version=accept.api_version), code)
+            table = tables.table(info, [entry], include, meta, api_version=accept.api_version)
+            return content.written_as(accept, Answer(table, code))
         return content.one(entry, accept, code)
 
     async def _list(self, request: Request, user: User) -> Answer:
@@ -171,7 +173,7 @@ class Verbs:
         if accept.shape == "Table":
             include = tables.check_include(request.query.get("includeObject", ""))
             meta = content.list_meta(page.revision, page.continue_token, page.remaining)
-            return tables.listed(info, page.entries, include, meta, accept.api_version)
+            return content.written_as(accept, tables.listed(info, page.entries, include, meta, accept.api_version))
         return content.many(
             info,
             page.entries,
@@ -188,7 +190,7 @@ class Verbs:
         """
         self._check_route(request)
         query = request.query
-        accept = accepted(request.accept, shapes=("Table", "PartialObjectMetadata"), protobuf=False)
+        accept = accepted(request.accept, shapes=("Table", "PartialObjectMetadata"), protobuf=False, yaml=False)
         seconds = number(query, "timeoutSeconds")
         options = WatchOptions(
             query.get("resourceVersion", ""),
@@ -196,6 +198,7 @@ class Verbs:
             flag(query, "allowWatchBookmarks"),
             flag(query, "sendInitialEvents"),
             seconds or int(WATCH_SECONDS * (1 + random.random())),
+            patient=True,
         )
         _check_initial_events(query, options)
         target = request.target
@@ -273,18 +276,20 @@ class Verbs:
     async def _delete(self, request: Request, user: User) -> Answer:
         accept = self._accepted(request, ONE_SHAPES)
         options = self._delete_options(request)
-        context = Context(user, dry_run=list(options.dryRun) == ["All"], user_agent=request.user_agent)
+        context = Context(user, dry_run=bool(options.dryRun), user_agent=request.user_agent)
         deleted = await self._registry.delete(request.target, options, context)
         status = deleted.status(request.target.resource, request.target.group)
         if status is None:
-            return _warned(self._one(request, deleted.entry, accept), context)
+            # Whoever asks by the old option that the dependents go, too, is told that the object is not gone yet.
+            unfinished = not deleted.gone and options.HasField("orphanDependents") and not options.orphanDependents
+            return _warned(self._one(request, deleted.entry, accept, 202 if unfinished else 200), context)
         return _warned(content.one(status, Accept(accept.media_type)), context)
 
     async def _deletecollection(self, request: Request, user: User) -> Answer:
         accept = self._accepted(request, LIST_SHAPES)
         query = request.query
         options = self._delete_options(request)
-        context = Context(user, dry_run=list(options.dryRun) == ["All"], user_agent=request.user_agent)
+        context = Context(user, dry_run=bool(options.dryRun), user_agent=request.user_agent)
         page = await self._registry.delete_collection(
             request.target,
             options,
@@ -296,7 +301,7 @@ class Verbs:
         return _warned(self._many(request, page, accept), context)
 
     def _delete_options(self, request: Request) -> meta_v1_pb2.DeleteOptions:
-        """The body's, or else the query's. Raises BadRequest, Invalid."""
+        """The body's, and only without one the query's. Raises BadRequest, Invalid."""
         query = request.query
         options = content.delete_options(request.body, media_type_of(request.content_type))
         if not request.body.strip():
@@ -307,8 +312,8 @@ class Verbs:
                 options.propagationPolicy = query["propagationPolicy"]
             if "orphanDependents" in query:
                 options.orphanDependents = flag(query, "orphanDependents")
-        if "dryRun" in query and not options.dryRun:
-            options.dryRun.append(query["dryRun"])
+            if "dryRun" in query:
+                options.dryRun.append(query["dryRun"])
         if causes := dry_run_faults(list(options.dryRun)):
             raise invalid("DeleteOptions.meta.k8s.io", "", causes)
         return options
@@ -384,7 +389,7 @@ def _check_initial_events(query: Mapping[str, str], options: WatchOptions) -> No
         forbid("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")
     if match and not given:
         forbid("resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided")
-    if match not in ("", "NotOlderThan"):
+    if given and match not in ("", "NotOlderThan"):
         causes.append(not_supported("resourceVersionMatch", match, ("NotOlderThan",)))
     if match and query.get("continue"):
         forbid("resourceVersionMatch is forbidden when continue is provided")
