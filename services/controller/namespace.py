@@ -7,7 +7,8 @@ The finalizer "kubernetes" in spec.finalizers goes last, when a list of every ki
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from services.controller.framework import Controller, ControllerContext
@@ -24,11 +25,11 @@ FIRST_LOOK, LAST_LOOK = 0.2, 5.0
 
 
 class Remaining(NamedTuple):
-    """What a namespace still holds of one resource."""
+    """What a namespace still holds of one resource, with its group. ``finalizers``: how many objects have each."""
 
     resource: str
     left: int
-    finalizers: tuple[str, ...]
+    finalizers: Mapping[str, int]
 
 
 class NamespaceController(Controller):
@@ -82,6 +83,9 @@ class NamespaceController(Controller):
         emptied = core.Namespace()
         emptied.CopyFrom(namespace)
         kept = [finalizer for finalizer in namespace.spec.finalizers if finalizer != FINALIZER]
+        if kept:
+            # It stays for a while, and does not wait for us.
+            await self._tell(namespace, [])
         del emptied.spec.finalizers[:]
         emptied.spec.finalizers.extend(kept)
         # The status written above has a newer version than the cache; the write is about the finalizer alone.
@@ -124,8 +128,9 @@ class NamespaceController(Controller):
         left = (await resource.list(name)).items
         if not left:
             return None
-        finalizers = {finalizer for obj in left for finalizer in obj["metadata"].get("finalizers", ())}
-        return Remaining(resource.resource, len(left), tuple(sorted(finalizers)))
+        finalizers = Counter(finalizer for obj in left for finalizer in obj["metadata"].get("finalizers", ()))
+        group = resource.api_version.rpartition("/")[0]
+        return Remaining(f"{resource.resource}.{group}", len(left), finalizers)
 
     async def _tell(self, namespace: core.Namespace, remaining: Sequence[Remaining], discovery: str = "") -> None:
         """Writes the conditions that say why the namespace is still there."""
@@ -149,11 +154,10 @@ _PROBLEMS = frozenset({"DiscoveryFailed", "SomeResourcesRemain", "SomeFinalizers
 
 def conditions(remaining: Sequence[Remaining], discovery: str) -> list[tuple[str, str, str]]:
     """(type, reason, message) of the conditions of a terminating namespace, in Kubernetes' words."""
-    finalizers: dict[str, int] = {}
+    finalizers: Counter[str] = Counter()
     for item in remaining:
-        for finalizer in item.finalizers:
-            finalizers[finalizer] = finalizers.get(finalizer, 0) + item.left
-    left = ", ".join(f"{item.resource}. has {item.left} resource instances" for item in remaining)
+        finalizers.update(item.finalizers)
+    left = ", ".join(sorted(f"{item.resource} has {item.left} resource instances" for item in remaining))
     held = ", ".join(f"{name} in {count} resource instances" for name, count in sorted(finalizers.items()))
     return [
         ("NamespaceDeletionDiscoveryFailure", "DiscoveryFailed", f"Discovery failed for some groups: {discovery}")
