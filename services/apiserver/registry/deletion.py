@@ -104,12 +104,12 @@ class Deleter:
             if dry_run:
                 return Deleted(resource.entry(key, await resource.encoded(new), entry.revision), at_once)
             written: Written | None
-            if at_once and not is_pod(resource):
+            if at_once and (not is_pod(resource) or is_over(old.metadata)):
                 written, current = await self._writer.remove(resource, key, entry)
             elif new == old and not at_once:
                 return Deleted(entry, False)
             else:
-                # A pod is always marked first, so that whoever watches it sees it end before it is gone.
+                # A pod is marked first, so that whoever watches it sees it end before it is gone.
                 written, current = await self._writer.write(resource, key, name, entry, old, new, context)
                 if written is not None and at_once and not written.deleted:
                     await self._remove_marked(resource, key, written.entry)
@@ -164,7 +164,7 @@ def plan(resource: Resource, obj: Any, options: meta_v1_pb2.DeleteOptions) -> bo
         mark_terminating(obj)
         return False
     if meta.HasField("deletionTimestamp"):
-        if not meta.deletionGracePeriodSeconds:
+        if is_over(meta):
             _set_propagation(resource, meta, options)
             return not meta.finalizers
         period = _not_negative(options.gracePeriodSeconds)
@@ -197,6 +197,11 @@ def _plan_namespace(resource: Resource, obj: Any, options: meta_v1_pb2.DeleteOpt
         return False
     _set_propagation(resource, meta, options)
     return not meta.finalizers
+
+
+def is_over(meta: Any) -> bool:
+    """Whether the object is marked, and has no grace period that it may still use."""
+    return meta.HasField("deletionTimestamp") and not meta.deletionGracePeriodSeconds
 
 
 def is_pod(resource: Resource) -> bool:

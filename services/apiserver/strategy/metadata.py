@@ -21,6 +21,7 @@ from services.apiserver.strategy.causes import (
 )
 from services.apiserver.strategy.kind import Kind
 from services.apiserver.strategy.names import dns_label
+from tillerman.api.status import shown
 
 ANNOTATIONS_LIMIT = 256 * 1024
 _STANDARD_FINALIZERS = ("kubernetes", "orphan", "foregroundDeletion")
@@ -76,16 +77,16 @@ def validate_update(
         if new.HasField(field) != old.HasField(field) or getattr(new, field).seconds != getattr(old, field).seconds:
             # Go prints a time so, without quotes.
             moment = datetime.fromtimestamp(getattr(new, field).seconds, UTC) if new.HasField(field) else None
-            shown = f"{moment:%Y-%m-%d %H:%M:%S} +0000 UTC" if moment is not None else "null"
-            message = f"Invalid value: {shown}: {IMMUTABLE}"
+            printed = f"{moment:%Y-%m-%d %H:%M:%S} +0000 UTC" if moment is not None else "null"
+            message = f"Invalid value: {printed}: {IMMUTABLE}"
             causes.append(Cause(f"{path}.{field}", "FieldValueInvalid", message))
     if new.deletionGracePeriodSeconds != old.deletionGracePeriodSeconds:
         causes += immutable(f"{path}.deletionGracePeriodSeconds", new.deletionGracePeriodSeconds, None)
     if old.HasField("deletionTimestamp"):
-        added = [f for f in new.finalizers if f not in old.finalizers]
+        added = sorted(set(new.finalizers).difference(old.finalizers))
         if added:
-            detail = f"no new finalizers can be added if the object is being deleted, found new finalizers {added}"
-            causes.append(forbidden(f"{path}.finalizers", detail))
+            detail = "no new finalizers can be added if the object is being deleted, found new finalizers "
+            causes.append(forbidden(f"{path}.finalizers", detail + shown(added)))
     return causes + _contents(new, path, plain_finalizers=plain_finalizers or rules.plain_finalizers)
 
 

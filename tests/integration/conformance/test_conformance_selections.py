@@ -11,7 +11,7 @@ from api_calls import MERGE_PATCH, YAML, Http, path_of
 from tillerman.api.manifest import parse_document
 from tillerman.api.scheme import SCHEME
 
-MAPS = SCHEME.by_resource("v1", "configmaps")
+PODS, MAPS = SCHEME.by_resource("v1", "pods"), SCHEME.by_resource("v1", "configmaps")
 TABLE = "as=Table;v=v1;g=meta.k8s.io"
 
 
@@ -66,6 +66,18 @@ def test_the_options_of_a_delete_are_the_bodys_or_the_querys(http: Http, maps: l
     http.must("PATCH", path_of(MAPS, held), {"metadata": {"finalizers": ["a.b/c"]}}, content_type=MERGE_PATCH)
     assert http("DELETE", path_of(MAPS, held), orphanDependents="false").code == 202
     assert http("DELETE", path_of(MAPS, held), propagationPolicy="Background").code == 200
+
+
+def test_the_end_of_a_pod_that_was_marked_is_one_event(http: Http) -> None:
+    path = path_of(PODS, "marked")
+    spec = {"nodeName": "nowhere", "containers": [{"name": "c", "image": "i"}]}
+    http.must("POST", path_of(PODS), {"metadata": {"name": "marked"}, "spec": spec})
+    held = http.must("DELETE", path, gracePeriodSeconds=0, propagationPolicy="Foreground")["metadata"]
+    added = http("PATCH", path, {"metadata": {"finalizers": ["a.b/z", "a.b/y"]}}, content_type=MERGE_PATCH)
+    assert added.code == 422 and added.content["message"].endswith('found new finalizers []string{"a.b/y", "a.b/z"}')
+    assert http.must("DELETE", path, propagationPolicy="Background")["metadata"]["finalizers"] == held["finalizers"]
+    (event,) = http.events(path_of(PODS), 1, resourceVersion=held["resourceVersion"], timeoutSeconds=2)
+    assert event["type"] == "DELETED"
 
 
 def test_the_end_of_a_namespace_is_answered_with_the_namespace(http: Http) -> None:
