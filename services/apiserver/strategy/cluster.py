@@ -58,7 +58,7 @@ def _namespace_finalizer(path: str, name: str) -> list[Cause]:
 
 def _validate_namespace_status(new: Any, old: Any) -> list[Cause]:
     if not new.metadata.HasField("deletionTimestamp"):
-        if new.status.phase == "Terminating":
+        if new.status.phase not in ("", "Active"):
             detail = "may only be 'Active' if `deletionTimestamp` is empty"
             return [invalid("status.Phase", new.status.phase, detail)]
     elif new.status.phase != "Terminating":

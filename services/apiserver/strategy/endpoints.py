@@ -64,6 +64,8 @@ def _validate_endpoints(endpoints: Any) -> list[Cause]:
                 causes += invalid_all(f"{where}.name", port.name, dns_label(port.name))
             causes += port_number(f"{where}.port", port.port)
             causes += one_of(f"{where}.protocol", port.protocol, PROTOCOLS)
+            if port.HasField("appProtocol"):
+                causes += invalid_all(f"{where}.appProtocol", port.appProtocol, qualified_name(port.appProtocol))
     return causes
 
 
@@ -88,10 +90,11 @@ def _validate_slice(piece: Any) -> list[Cause]:
         causes.append(not_supported("addressType", piece.addressType, ["FQDN", "IPv4", "IPv6"]))
     if len(piece.endpoints) > _MAX_ENDPOINTS:
         causes.append(too_many("endpoints", len(piece.endpoints), _MAX_ENDPOINTS))
-    for index, endpoint in enumerate(piece.endpoints):
-        causes += _slice_endpoint(f"endpoints[{index}]", endpoint, piece.addressType)
+    else:
+        for index, endpoint in enumerate(piece.endpoints):
+            causes += _slice_endpoint(f"endpoints[{index}]", endpoint, piece.addressType)
     if len(piece.ports) > _MAX_PORTS:
-        causes.append(too_many("ports", len(piece.ports), _MAX_PORTS))
+        return [*causes, too_many("ports", len(piece.ports), _MAX_PORTS)]
     names: set[str] = set()
     for index, port in enumerate(piece.ports):
         path = f"ports[{index}]"
@@ -115,7 +118,7 @@ def _slice_endpoint(path: str, endpoint: Any, address_type: str) -> list[Cause]:
     for index, text in enumerate(endpoint.addresses):
         where = f"{path}.addresses[{index}]"
         if address_type == "FQDN":
-            causes += invalid_all(where, text, dns_subdomain(text))
+            causes += _domain(where, text)
         elif address_type in ("IPv4", "IPv6"):
             address = parse_ip(text)
             if address is None or address.version != int(address_type[-1]):
@@ -134,6 +137,19 @@ def _slice_endpoint(path: str, endpoint: Any, address_type: str) -> list[Cause]:
         causes += invalid_all(f"{path}.deprecatedTopology", key, qualified_name(key))
         causes += invalid_all(f"{path}.deprecatedTopology", value, label_value(value))
     return causes
+
+
+def _domain(path: str, text: str) -> list[Cause]:
+    """A domain name of two labels at least; the dot at its end may be said."""
+    if not text:
+        return [required(path)]
+    name = text.removesuffix(".")
+    problems = dns_subdomain(name)
+    if not problems and "." not in name:
+        problems = ["should be a domain with at least two segments separated by dots"]
+    for label in name.split("."):
+        problems = problems or dns_label(label)
+    return [invalid(path, name, ",".join(problems))] if problems else []
 
 
 def _hints(path: str, hints: Any) -> list[Cause]:

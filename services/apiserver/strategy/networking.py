@@ -70,7 +70,7 @@ def _validate_new_ingress(ingress: Any) -> list[Cause]:
 
 
 def _host(path: str, host: str) -> list[Cause]:
-    if host.startswith("*"):
+    if "*" in host:
         if _WILDCARD.fullmatch(host):
             return []
         detail = (
@@ -102,7 +102,7 @@ def _rule(path: str, rule: Any) -> list[Cause]:
 def _path(path: str, entry: Any) -> list[Cause]:
     causes: list[Cause] = []
     if not entry.HasField("pathType"):
-        return [required(f"{path}.pathType", "pathType must be specified"), *_backend(f"{path}.backend", entry.backend)]
+        return [required(f"{path}.pathType", "pathType must be specified")]
     if entry.pathType not in _PATH_TYPES:
         causes.append(not_supported(f"{path}.pathType", entry.pathType, _PATH_TYPES))
     elif entry.pathType in ("Exact", "Prefix"):
@@ -145,8 +145,9 @@ def _backend(path: str, backend: Any) -> list[Cause]:
 def _typed_reference(path: str, reference: Any) -> list[Cause]:
     causes: list[Cause] = []
     # The two messages spell this field's name differently.
-    group = reference.aPIGroup if hasattr(reference, "aPIGroup") else reference.apiGroup
-    if group:
+    spelled = "aPIGroup" if hasattr(reference, "aPIGroup") else "apiGroup"
+    if reference.HasField(spelled):
+        group = getattr(reference, spelled)
         causes += invalid_all(f"{path}.apiGroup", group, dns_subdomain(group))
     for field in ("kind", "name"):
         value = getattr(reference, field)
@@ -251,8 +252,8 @@ def _ip_block(path: str, block: Any) -> list[Cause]:
     for index, text in enumerate(getattr(block, "except")):
         where, inner = f"{path}.except[{index}]", parse_cidr(text)
         if inner is None:
-            causes.append(invalid(where, text, "not a valid CIDR"))
-        elif inner.version != outer.version or inner.prefixlen <= outer.prefixlen or inner.network_address not in outer:
+            return [*causes, invalid(where, text, "not a valid CIDR")]
+        if inner.version != outer.version or inner.prefixlen <= outer.prefixlen or inner.network_address not in outer:
             causes.append(invalid(where, text, "must be a strict subset of `cidr`"))
     return causes
 

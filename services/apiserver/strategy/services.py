@@ -37,7 +37,15 @@ _TIMEOUT_RANGE = "must be greater than 0 and less than 86400"
 
 
 _KUBELET_PORT = 10250
+_BAD_IP_LONG = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
 _MIXED = "may specify no more than one IP for each IP family"
+
+
+def _create_service(service: Any) -> None:
+    """Who knows clusterIPs says both."""
+    spec = service.spec
+    if spec.clusterIP and not spec.clusterIPs:
+        spec.clusterIPs.append(spec.clusterIP)
 
 
 def _normalize(service: Any) -> None:
@@ -117,7 +125,7 @@ def _needs_health_port(spec: Any) -> bool:
 
 def _validate_service(service: Any) -> list[Cause]:
     spec = service.spec
-    headless = spec.clusterIP == "None"
+    headless = list(spec.clusterIPs) == ["None"]
     causes: list[Cause] = []
     if not spec.ports and not headless and spec.type != "ExternalName":
         causes.append(required("spec.ports"))
@@ -132,31 +140,31 @@ def _validate_service(service: Any) -> list[Cause]:
             if port.port == _KUBELET_PORT
         ]
     elif spec.type == "ExternalName":
-        causes += _external_name(spec, headless=headless)
-    causes += _cluster_ips(spec) + _families(spec)
+        causes += _external_name(spec)
+    causes += _cluster_ips(spec)
     causes += _service_ports(spec)
     causes += label_map("spec.selector", spec.selector)
     causes += one_of("spec.sessionAffinity", spec.sessionAffinity, ("ClientIP", "None"))
     if spec.sessionAffinity == "ClientIP":
         causes += _affinity_timeout(spec.sessionAffinityConfig)
-    elif spec.HasField("sessionAffinityConfig"):
+    elif spec.sessionAffinity == "None" and spec.HasField("sessionAffinityConfig"):
         detail = "must not be set when session affinity is None"
         causes.append(forbidden("spec.sessionAffinityConfig", detail))
     causes += one_of("spec.type", spec.type, TYPES)
     causes += _external_ips(spec)
-    causes += _traffic_policies(spec)
-    return causes + _source_ranges(service)
+    causes += _traffic_policies(spec) + _source_ranges(service)
+    # What makes no sense together is told once all else makes sense.
+    return causes or _external_traffic(spec)
 
 
-def _external_name(spec: Any, *, headless: bool) -> list[Cause]:
-    causes = []
-    if (spec.clusterIP and not headless) or (spec.clusterIPs and not headless):
-        causes.append(forbidden("spec.clusterIPs", "may not be set for ExternalName services"))
-    causes += [
-        forbidden(f"spec.{field}", "may not be set for ExternalName services")
-        for field, given in (("ipFamilies", spec.ipFamilies), ("ipFamilyPolicy", spec.HasField("ipFamilyPolicy")))
-        if given
-    ]
+def _external_name(spec: Any) -> list[Cause]:
+    given = {
+        "clusterIPs": bool(spec.clusterIPs),
+        "ipFamilies": bool(spec.ipFamilies),
+        "ipFamilyPolicy": spec.HasField("ipFamilyPolicy"),
+    }
+    detail = "may not be set for ExternalName services"
+    causes = [forbidden(f"spec.{field}", detail) for field, is_set in given.items() if is_set]
     name = spec.externalName.removesuffix(".")
     if not name:
         return [*causes, required("spec.externalName")]
@@ -164,25 +172,28 @@ def _external_name(spec: Any, *, headless: bool) -> list[Cause]:
 
 
 def _cluster_ips(spec: Any) -> list[Cause]:
-    causes: list[Cause] = []
     if spec.type == "ExternalName":
-        return causes
-    for index, address in enumerate(spec.clusterIPs):
-        path = f"spec.clusterIPs[{index}]"
-        if address == "None":
-            if len(spec.clusterIPs) > 1 or index:
-                causes.append(invalid(path, address, "may not be set along with other values"))
-        elif parse_ip(address) is None:
-            causes.append(invalid(path, address, _BAD_IP))
-    if spec.clusterIPs and spec.clusterIP and spec.clusterIPs[0] != spec.clusterIP:
-        causes.append(invalid("spec.clusterIPs", spec.clusterIPs, "first value must match `clusterIP`"))
-    return causes
+        return []
+    causes: list[Cause] = []
+    path, addresses = "spec.clusterIPs", spec.clusterIPs
+    if addresses and not spec.clusterIP:
+        causes.append(invalid(path, addresses, "must be empty when `clusterIP` is not specified"))
+    elif addresses and addresses[0] != spec.clusterIP:
+        causes.append(invalid(path, addresses, "first value must match `clusterIP`"))
+    wrong: list[Cause] = []
+    if "None" in addresses[:1] and len(addresses) > 1:
+        wrong.append(invalid(path, addresses, "'None' must be the first and only value"))
+    wrong += [
+        invalid(f"{path}[{index}]", address, _BAD_IP_LONG)
+        for index, address in enumerate(addresses)
+        if parse_ip(address) is None and (index or address != "None")
+    ]
+    # Families of what is no address make no sense.
+    return causes + (wrong or _families(spec))
 
 
 def _families(spec: Any) -> list[Cause]:
     """Which families a Service has, and that its addresses are of them in this order."""
-    if spec.type == "ExternalName":
-        return []
     causes: list[Cause] = []
     families, addresses = spec.ipFamilies, spec.clusterIPs
     for index, family in enumerate(families):
@@ -231,8 +242,6 @@ def _service_ports(spec: Any) -> list[Cause]:
         if port.nodePort:
             if spec.type == "ClusterIP":
                 causes.append(forbidden(f"{path}.nodePort", "may not be used when `type` is 'ClusterIP'"))
-            elif not 0 < port.nodePort < 65536:
-                causes += port_number(f"{path}.nodePort", port.nodePort)
             key = (port.protocol, port.nodePort)
             if key in node_ports:
                 causes.append(duplicate(f"{path}.nodePort", port.nodePort))
@@ -259,28 +268,34 @@ def _external_ips(spec: Any) -> list[Cause]:
     for index, address in enumerate(spec.externalIPs):
         path = f"spec.externalIPs[{index}]"
         if parse_ip(address) is None:
-            causes.append(invalid(path, address, _BAD_IP))
+            causes.append(invalid(path, address, _BAD_IP_LONG))
         else:
             causes += reachable(path, address)
     return causes
 
 
+def _external_traffic(spec: Any) -> list[Cause]:
+    """That the type of a Service goes with how it treats traffic from outside."""
+    causes: list[Cause] = []
+    policy = spec.externalTrafficPolicy
+    if policy and spec.type not in ("NodePort", "LoadBalancer"):
+        detail = "ExternalTrafficPolicy can only be set on NodePort and LoadBalancer service"
+        causes.append(invalid("spec.externalTrafficPolicy", policy, detail))
+    if spec.healthCheckNodePort and not _needs_health_port(spec):
+        detail = "HealthCheckNodePort can only be set on LoadBalancer service with ExternalTrafficPolicy=Local"
+        causes.append(invalid("spec.healthCheckNodePort", spec.healthCheckNodePort, detail))
+    return causes
+
+
 def _traffic_policies(spec: Any) -> list[Cause]:
     causes: list[Cause] = []
-    policy, external = spec.externalTrafficPolicy, spec.type in ("NodePort", "LoadBalancer")
+    policy = spec.externalTrafficPolicy
     if policy not in ("", "Cluster", "Local"):
         detail = "ExternalTrafficPolicy must be empty, Cluster or Local"
         causes.append(invalid("spec.externalTrafficPolicy", policy, detail))
-    elif policy and not external:
-        detail = "ExternalTrafficPolicy can only be set on NodePort and LoadBalancer service"
-        causes.append(invalid("spec.externalTrafficPolicy", policy, detail))
-    if spec.healthCheckNodePort:
-        if spec.healthCheckNodePort < 0:
-            detail = "HealthCheckNodePort must be greater than 0"
-            causes.append(invalid("spec.healthCheckNodePort", spec.healthCheckNodePort, detail))
-        elif not _needs_health_port(spec):
-            detail = "HealthCheckNodePort can only be set on LoadBalancer service with ExternalTrafficPolicy=Local"
-            causes.append(invalid("spec.healthCheckNodePort", spec.healthCheckNodePort, detail))
+    if spec.healthCheckNodePort < 0:
+        detail = "HealthCheckNodePort must be not less than 0"
+        causes.append(invalid("spec.healthCheckNodePort", spec.healthCheckNodePort, detail))
     if spec.HasField("internalTrafficPolicy") and spec.internalTrafficPolicy not in ("Cluster", "Local"):
         causes.append(not_supported("spec.internalTrafficPolicy", spec.internalTrafficPolicy, ["Cluster", "Local"]))
     causes += _load_balancer_only(spec)
@@ -310,16 +325,19 @@ def _source_ranges(service: Any) -> list[Cause]:
     annotation = service.metadata.annotations.get(_RANGES_ANNOTATION)
     if spec.loadBalancerSourceRanges:
         ranges, shown = list(spec.loadBalancerSourceRanges), f"[{' '.join(spec.loadBalancerSourceRanges)}]"
-        detail = "must be a list of IP ranges. For example, 10.240.0.0/24,10.250.0.0/24 "
     elif annotation is not None:
-        path = f"metadata.annotations[{_RANGES_ANNOTATION}]"
-        ranges, shown = [part.strip() for part in annotation.split(",") if part.strip()], annotation
-        detail = "must be a comma separated list of IP ranges. For example, 10.240.0.0/24,10.250.0.0/24 "
+        path, shown = f"metadata.annotations[{_RANGES_ANNOTATION}]", annotation
+        # An empty one means everybody.
+        ranges = annotation.split(",") if annotation.strip() else []
     else:
         return []
+    causes: list[Cause] = []
     if spec.type != "LoadBalancer":
-        return [forbidden(path, "may only be used when `type` is 'LoadBalancer'")]
-    return [] if all(parse_cidr(text.strip()) for text in ranges) else [invalid(path, shown, detail)]
+        causes.append(forbidden(path, "may only be used when `type` is 'LoadBalancer'"))
+    if not all(parse_cidr(text.strip()) for text in ranges):
+        detail = "must be a list of IP ranges. For example, 10.240.0.0/24,10.250.0.0/24 "
+        causes.append(invalid(path, shown, detail))
+    return causes
 
 
 def _validate_service_update(new: Any, old: Any) -> list[Cause]:
@@ -380,7 +398,7 @@ KINDS = {
         status=True,
         unconditional_update=False,
         version_among_causes=True,
-        create=_normalize,
+        create=_create_service,
         update=_update_service,
         validate=_validate_service,
         validate_update=_validate_service_update,

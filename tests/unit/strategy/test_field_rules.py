@@ -47,6 +47,24 @@ def service(**spec: Any) -> dict[str, Any]:
         (service(allocateLoadBalancerNodePorts=True), {("spec.allocateLoadBalancerNodePorts", FORBIDDEN)}),
         (service(loadBalancerClass="a/b"), {("spec.loadBalancerClass", FORBIDDEN)}),
         (service(trafficDistribution="Far"), {("spec.trafficDistribution", UNSUPPORTED)}),
+        (service(clusterIPs=["10.0.0.1"]), {("spec.clusterIPs", INVALID)}),
+        (service(clusterIP="10.0.0.1", clusterIPs=["10.0.0.2"]), {("spec.clusterIPs", INVALID)}),
+        (service(clusterIP="None", clusterIPs=["None", "10.0.0.1"]), {("spec.clusterIPs", INVALID)}),
+        (service(clusterIP="10.0.0.1", clusterIPs=["10.0.0.1", "None"]), {("spec.clusterIPs[1]", INVALID)}),
+        (service(type="ExternalName", externalName="a.b", clusterIP="None"), {("spec.clusterIPs", FORBIDDEN)}),
+        (service(externalTrafficPolicy="Local"), {("spec.externalTrafficPolicy", INVALID)}),
+        # Alone, once all else is right.
+        (service(externalTrafficPolicy="Local", sessionAffinity="x"), {("spec.sessionAffinity", UNSUPPORTED)}),
+        (service(healthCheckNodePort=30001), {("spec.healthCheckNodePort", INVALID)}),
+        (service(healthCheckNodePort=-1), {("spec.healthCheckNodePort", INVALID)}),
+        (
+            service(sessionAffinity="x", sessionAffinityConfig={"clientIP": {"timeoutSeconds": 1}}),
+            {("spec.sessionAffinity", UNSUPPORTED)},
+        ),
+        (
+            service(loadBalancerSourceRanges=["here"]),
+            {("spec.LoadBalancerSourceRanges", FORBIDDEN), ("spec.LoadBalancerSourceRanges", INVALID)},
+        ),
     ],
 )
 def test_services(content: dict[str, Any], causes: set[tuple[str, str]]) -> None:
@@ -270,3 +288,75 @@ def test_whose_metadata_a_write_of_the_status_leaves_alone(api_version: str, kin
     strategy.prepare_for_update(new, old, "status")
     told = "old" if kept else "new"
     assert (dict(new.metadata.labels), list(new.metadata.finalizers)) == ({"l": told}, [f"ex.test/{told}"])
+
+
+@pytest.mark.parametrize(
+    ("address", "problem"),
+    [
+        ("a.b", ""),
+        ("a.b.", ""),
+        ("", "Required value"),
+        ("a", 'Invalid value: "a": should be a domain with at least two segments separated by dots'),
+        ("A.b", 'Invalid value: "A.b": a lowercase RFC 1123 subdomain must consist of'),
+    ],
+)
+def test_names_in_slices_are_whole_domains(address: str, problem: str) -> None:
+    content = {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {"name": "s", "namespace": "a"},
+    }
+    found: Any = codec.from_dict({**content, "addressType": "FQDN", "endpoints": [{"addresses": [address]}]})
+    causes = strategy.validate_create(found)
+    assert [cause.field for cause in causes] == (["endpoints[0].addresses[0]"] if problem else [])
+    assert all(cause.message.startswith(problem) for cause in causes)
+
+
+def test_too_many_are_not_looked_at_one_by_one() -> None:
+    content = {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4"}
+    assert causes_of({**content, "endpoints": [{}] * 1001}) == {("endpoints", "FieldValueTooMany")}
+    assert causes_of({**content, "ports": [{"name": "A_"}] * 101}) == {("ports", "FieldValueTooMany")}
+
+
+def test_protocols_of_endpoints_have_names_of_their_own() -> None:
+    content = {"apiVersion": "v1", "kind": "Endpoints"}
+    subset = {"addresses": [{"ip": "1.2.3.4"}], "ports": [{"port": 80, "appProtocol": "a/b/c"}]}
+    assert causes_of({**content, "subsets": [subset]}) == {("subsets[0].ports[0].appProtocol", INVALID)}
+
+
+@pytest.mark.parametrize(("phase", "right"), [("Active", True), ("Terminating", False), ("Gone", False)])
+def test_a_namespace_that_stays_is_active(phase: str, right: bool) -> None:
+    content = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a"}}
+    old: Any = codec.from_dict({**content, "status": {"phase": "Active"}})
+    new: Any = codec.from_dict({**content, "status": {"phase": phase}})
+    causes = strategy.validate_update(new, old, "status")
+    assert [cause.field for cause in causes] == ([] if right else ["status.Phase"])
+
+
+def ingress(**path: Any) -> dict[str, Any]:
+    rule = {"host": "a.b", "http": {"paths": [path]}}
+    return {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "spec": {"rules": [rule]}}
+
+
+@pytest.mark.parametrize(
+    ("content", "causes"),
+    [
+        # Nothing else is said of a path that does not say how it is meant.
+        (ingress(path="a"), {("pathType", REQUIRED)}),
+        (ingress(pathType="Prefix", path="/"), {("backend", INVALID)}),
+        (
+            ingress(pathType="Prefix", path="/", backend={"resource": {"apiGroup": "", "kind": "K", "name": "n"}}),
+            {("backend.resource.apiGroup", INVALID)},
+        ),
+    ],
+)
+def test_paths_of_ingresses(content: dict[str, Any], causes: set[tuple[str, str]]) -> None:
+    assert causes_of(content) == {(f"spec.rules[0].http.paths[0].{field}", reason) for field, reason in causes}
+
+
+def test_the_first_exception_that_is_no_network_is_the_last_that_is_looked_at() -> None:
+    block = {"cidr": "10.0.0.0/8", "except": ["11.0.0.0/16", "here", "12.0.0.0/16"]}
+    policy = {"podSelector": {}, "ingress": [{"from": [{"ipBlock": block}]}]}
+    content = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "spec": policy}
+    where = "spec.ingress[0].from[0].ipBlock.except"
+    assert causes_of(content) == {(f"{where}[0]", INVALID), (f"{where}[1]", INVALID)}
