@@ -22,9 +22,9 @@ from tillerman.pb.k8s import autoscaling_v2_pb2 as autoscaling
 
 _SOURCES = {
     "Object": "object",
+    "External": "external",
     "Pods": "pods",
     "Resource": "resource",
-    "External": "external",
     "ContainerResource": "containerResource",
 }
 _TO_ZERO = "must specify at least one Object or External metric to support scaling to zero replicas"
@@ -77,19 +77,18 @@ def _metric(path: str, metric: Any) -> list[Cause]:
     if not metric.type:
         return [required(f"{path}.type", "must specify a metric source type")]
     causes: list[Cause] = []
-    if metric.type not in _SOURCES:
-        causes.append(not_supported(f"{path}.type", metric.type, sorted(_SOURCES)))
     given = [field for field in _SOURCES.values() if metric.HasField(field)]
+    if given:
+        # The first that is there is judged, whatever the type says; others are only refused.
+        causes += _source(f"{path}.{given[0]}", given[0], getattr(metric, given[0]))
     expected = _SOURCES.get(metric.type, "")
-    if expected and expected not in given:
-        detail = "must populate information for the given metric source"
-        causes.append(required(f"{path}.{expected}", detail))
-    for field in given:
-        if field != expected:
-            detail = "must populate the given metric source only"
-            causes.append(forbidden(f"{path}.{field}", detail))
-        elif field == expected:
-            causes += _source(f"{path}.{field}", field, getattr(metric, field))
+    if not expected:
+        causes.append(not_supported(f"{path}.type", metric.type, sorted(_SOURCES)))
+    elif expected not in given:
+        causes.append(required(f"{path}.{expected}", "must populate information for the given metric source"))
+    if len(given) > 1:
+        detail = "must populate the given metric source only"
+        causes += [forbidden(f"{path}.{field}", detail) for field in given if field != expected]
     return causes
 
 
@@ -107,9 +106,6 @@ def _source(path: str, field: str, source: Any) -> list[Cause]:
         causes += _identifier(f"{path}.metric", source.metric)
     causes += _target(where, target)
     if field in ("resource", "containerResource"):
-        if target.HasField("averageUtilization") and target.averageUtilization < 1:
-            detail = "must be greater than 0"
-            causes.append(invalid(f"{where}.averageUtilization", target.averageUtilization, detail))
         if not target.HasField("averageUtilization") and not target.HasField("averageValue"):
             detail = "must set either a target raw value or a target utilization"
             causes.append(required(f"{where}.averageUtilization", detail))
@@ -120,7 +116,10 @@ def _source(path: str, field: str, source: Any) -> list[Cause]:
         if not target.HasField("averageValue") or parse_quantity(target.averageValue) <= 0:
             causes.append(required(f"{where}.averageValue", "must specify a positive target averageValue"))
     elif not target.HasField("value") and not target.HasField("averageValue"):
-        detail = "must set either a target value for metric or a per-pod target"
+        other = (
+            "a target value or averageValue" if field == "object" else "a target value for metric or a per-pod target"
+        )
+        detail = f"must set either {other}"
         causes.append(required(f"{where}.averageValue", detail))
     elif field == "external" and target.HasField("value") and target.HasField("averageValue"):
         detail = "may not set both a target value for metric and a per-pod target"
@@ -141,7 +140,7 @@ def _target(path: str, target: Any) -> list[Cause]:
     causes: list[Cause] = []
     if not target.type:
         causes.append(required(f"{path}.type", "must specify a metric target type"))
-    elif target.type not in ("Utilization", "Value", "AverageValue"):
+    if target.type not in ("Utilization", "Value", "AverageValue"):
         detail = "must be either Utilization, Value, or AverageValue"
         causes.append(invalid(f"{path}.type", target.type, detail))
     causes += [
@@ -149,6 +148,9 @@ def _target(path: str, target: Any) -> list[Cause]:
         for field in ("value", "averageValue")
         if target.HasField(field) and parse_quantity(getattr(target, field)) <= 0
     ]
+    if target.HasField("averageUtilization") and target.averageUtilization < 1:
+        detail = "must be greater than 0"
+        causes.append(invalid(f"{path}.averageUtilization", target.averageUtilization, detail))
     return causes
 
 

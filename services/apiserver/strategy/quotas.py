@@ -42,8 +42,16 @@ _POD_RESOURCES = {"pods", "cpu", "memory", "ephemeral-storage"} | {
     f"{side}.{name}" for side in ("requests", "limits") for name in ("cpu", "memory", "ephemeral-storage")
 }
 _CONFLICTS = (("BestEffort", "NotBestEffort"), ("Terminating", "NotTerminating"))
-# From low to high: each must not exceed the ones after it.
-_ORDER = (("min", "min"), ("defaultRequest", "default request"), ("default", "default"), ("max", "max"))
+# What must not exceed what, in Kubernetes' order: low, high, the field to blame, and the one whose value is told.
+_ORDER = (
+    ("min", "max", "min", "min"),
+    ("min", "defaultRequest", "defaultRequest", "defaultRequest"),
+    ("defaultRequest", "max", "defaultRequest", "defaultRequest"),
+    ("defaultRequest", "default", "defaultRequest", "defaultRequest"),
+    ("min", "default", "default", "min"),
+    ("default", "max", "default", "max"),
+)
+_WORDS = {"defaultRequest": "default request"}
 
 
 def _validate_limit_range(limit_range: Any) -> list[Cause]:
@@ -78,6 +86,7 @@ def _limit_item(path: str, item: Any) -> list[Cause]:
         if field in ("default", "defaultRequest") and item.type == "Pod":
             if parts[field]:
                 causes.append(forbidden(f"{path}.{field}", "may not be specified when `type` is 'Pod'"))
+            parts[field] = {}
             continue
         for name in sorted(parts[field]):
             rule = container_resource_name if item.type in ("Pod", "Container") else resource_name
@@ -93,13 +102,16 @@ def _limit_item(path: str, item: Any) -> list[Cause]:
 
 def _limit_order(path: str, name: str, parts: dict[str, Any]) -> list[Cause]:
     causes: list[Cause] = []
-    given = [(field, word, parts[field][name]) for field, word in _ORDER if name in parts[field]]
-    for position, (field, word, low) in enumerate(given):
-        for _above, other, high in given[position + 1 :]:
-            if parse_quantity(low) <= parse_quantity(high):
-                continue
-            detail = f"{word} value {low.string} is greater than {other} value {high.string}"
-            causes.append(invalid(f"{path}.{field}[{name}]", low.string, detail))
+    for low, high, blamed, told in _ORDER:
+        if name not in parts[low] or name not in parts[high]:
+            continue
+        lower, upper = parts[low][name], parts[high][name]
+        if parse_quantity(lower) <= parse_quantity(upper):
+            continue
+        # Only against a request is the default called a limit.
+        other = "default limit" if (low, high) == ("defaultRequest", "default") else _WORDS.get(high, high)
+        detail = f"{_WORDS.get(low, low)} value {lower.string} is greater than {other} value {upper.string}"
+        causes.append(invalid(f"{path}.{blamed}[{name}]", parts[told][name].string, detail))
     ratios = parts["maxLimitRequestRatio"]
     if name in ratios:
         where, ratio = f"{path}.maxLimitRequestRatio[{name}]", parse_quantity(ratios[name])
