@@ -38,8 +38,8 @@ _SCOPES = (*_POD_SCOPES, "VolumeAttributesClass")
 # These say all that there is to say by being named.
 _WITHOUT_VALUES = ("BestEffort", "NotBestEffort", "Terminating", "NotTerminating", "CrossNamespacePodAffinity")
 _CLAIM_RESOURCES = {"persistentvolumeclaims", "requests.storage"}
-_POD_RESOURCES = {"pods", "cpu", "memory", "ephemeral-storage"} | {
-    f"{side}.{name}" for side in ("requests", "limits") for name in ("cpu", "memory", "ephemeral-storage")
+_POD_RESOURCES = {"pods", "cpu", "memory"} | {
+    f"{side}.{name}" for side in ("requests", "limits") for name in ("cpu", "memory")
 }
 _CONFLICTS = (("BestEffort", "NotBestEffort"), ("Terminating", "NotTerminating"))
 # What must not exceed what, in Kubernetes' order: low, high, the field to blame, and the one whose value is told.
@@ -117,7 +117,7 @@ def _limit_order(path: str, name: str, parts: dict[str, Any]) -> list[Cause]:
         where, ratio = f"{path}.maxLimitRequestRatio[{name}]", parse_quantity(ratios[name])
         if ratio < 1:
             causes.append(invalid(where, ratios[name].string, f"ratio {ratios[name].string} is less than 1"))
-        elif name in parts["max"] and name in parts["min"] and parse_quantity(parts["min"][name]):
+        if name in parts["max"] and name in parts["min"] and parse_quantity(parts["min"][name]):
             limit = parse_quantity(parts["max"][name]) / parse_quantity(parts["min"][name])
             if ratio > limit:
                 detail = f"ratio {ratios[name].string} is greater than max/min = {float(limit):f}"
@@ -192,7 +192,7 @@ def _scope_selector(path: str, spec: Any) -> list[Cause]:
                 causes.append(invalid(f"{where}.values", requirement.values, detail))
         else:
             causes.append(invalid(f"{where}.operator", requirement.operator, "not a valid selector operator"))
-    return causes + _scope_conflicts(path, names)
+    return causes + _scope_conflicts(where, names)
 
 
 def _update_quota(new: Any, old: Any) -> list[Cause]:
@@ -202,11 +202,11 @@ def _update_quota(new: Any, old: Any) -> list[Cause]:
 
 
 def _quota_status(new: Any, old: Any) -> list[Cause]:
-    causes = [] if new.metadata.resourceVersion else [required("metadata.resourceVersion")]
+    causes = [] if new.metadata.resourceVersion else [required("resourceVersion")]
     for field in ("hard", "used"):
         values = getattr(new.status, field)
         for name in sorted(values):
-            causes += resource_name(f"status.{field}[{name}]", name)
+            causes += quota_resource_name(f"status.{field}[{name}]", name)
             causes += amount(f"status.{field}[{name}]", name, values[name])
     return causes
 

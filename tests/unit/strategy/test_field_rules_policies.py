@@ -77,3 +77,12 @@ def scaled(**metric: Any) -> dict[str, Any]:
 )
 def test_sources_and_targets_of_metrics(content: dict[str, Any], causes: set[tuple[str, str]]) -> None:
     assert causes_of(content) == causes
+
+
+def test_what_scopes_of_quotas_go_with() -> None:
+    content = {"apiVersion": "v1", "kind": "ResourceQuota"}
+    pair = [{"scopeName": name, "operator": "Exists"} for name in ("BestEffort", "NotBestEffort")]
+    conflicting = {"hard": {"pods": "1"}, "scopeSelector": {"matchExpressions": pair}}
+    assert causes_of({**content, "spec": conflicting}) == {("spec.scopeSelector.matchExpressions", INVALID)}
+    scratch = {"hard": {"requests.ephemeral-storage": "1Gi"}, "scopes": ["NotBestEffort"]}
+    assert causes_of({**content, "spec": scratch}) == {("spec.scopes", INVALID)}
