@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from typing import Any
 
 from services.apiserver.strategy.causes import (
@@ -26,6 +27,7 @@ RECLAIM_POLICIES = ("Delete", "Recycle", "Retain")
 VOLUME_MODES = ("Block", "Filesystem")
 _NO_CLASS = "an empty string is disallowed"
 _ONE_SOURCE = "may not specify more than 1 volume type"
+_INLINE = "in the context of inline volumes"
 _CLAIM_FROZEN = "spec is immutable after creation except resources.requests for bound claims"
 
 
@@ -38,13 +40,10 @@ def _access_modes(path: str, modes: Any) -> list[Cause]:
 
 def _validate_volume(volume: Any) -> list[Cause]:
     spec = volume.spec
-    causes: list[Cause] = []
-    if not spec.accessModes:
-        causes.append(required("spec.accessModes"))
-    causes += _access_modes("spec.accessModes", spec.accessModes)
+    causes = _modes_needed("spec", spec)
     if not spec.capacity:
         causes.append(required("spec.capacity"))
-    elif set(spec.capacity) != {"storage"}:
+    if set(spec.capacity) != {"storage"}:
         causes.append(not_supported("spec.capacity", sorted(spec.capacity), ["storage"]))
     for name, amount in spec.capacity.items():
         if parse_quantity(amount) <= 0:
@@ -54,7 +53,7 @@ def _validate_volume(volume: Any) -> list[Cause]:
         causes.append(not_supported(path, spec.persistentVolumeReclaimPolicy, RECLAIM_POLICIES))
     if spec.HasField("nodeAffinity"):
         causes += _node_affinity(spec.nodeAffinity)
-    causes += _volume_source(spec)
+    causes += _volume_source("spec", spec)
     if spec.storageClassName:
         causes += invalid_all("spec.storageClassName", spec.storageClassName, dns_subdomain(spec.storageClassName))
     if spec.HasField("volumeMode") and spec.volumeMode not in VOLUME_MODES:
@@ -62,6 +61,35 @@ def _validate_volume(volume: Any) -> list[Cause]:
     if spec.HasField("volumeAttributesClassName"):
         causes += _attributes_class(spec)
     return causes
+
+
+def inline_volume_spec(path: str, spec: Any) -> list[Cause]:
+    """A volume that stands in a VolumeAttachment: a CSI driver's, and nothing about how it is claimed."""
+    causes = [
+        forbidden(f"{path}.{field}", f"may not be specified {_INLINE}")
+        for field, given in (
+            ("claimRef", spec.HasField("claimRef")),
+            ("capacity", spec.capacity),
+            ("nodeAffinity", spec.HasField("nodeAffinity")),
+            ("storageClassName", spec.storageClassName),
+        )
+        if given
+    ]
+    if not spec.persistentVolumeSource.HasField("csi"):
+        causes.append(required(f"{path}.csi", f"has to be specified {_INLINE}"))
+    causes += _modes_needed(path, spec)
+    if spec.persistentVolumeReclaimPolicy not in ("", "Retain"):
+        causes.append(forbidden(f"{path}.persistentVolumeReclaimPolicy", f"may only be Retain {_INLINE}"))
+    causes += _volume_source(path, spec)
+    if spec.HasField("volumeMode") and spec.volumeMode != "Filesystem":
+        detail = f"may not specify volumeMode other than Filesystem {_INLINE}"
+        causes.append(forbidden(f"{path}.volumeMode", detail))
+    return causes
+
+
+def _modes_needed(path: str, spec: Any) -> list[Cause]:
+    causes = [] if spec.accessModes else [required(f"{path}.accessModes")]
+    return causes + _access_modes(f"{path}.accessModes", spec.accessModes)
 
 
 def _attributes_class(spec: Any) -> list[Cause]:
@@ -78,22 +106,23 @@ def _node_affinity(affinity: Any) -> list[Cause]:
     return node_selector("spec.nodeAffinity.required", affinity.required)
 
 
-def _volume_source(spec: Any) -> list[Cause]:
+def _volume_source(parent: str, spec: Any) -> list[Cause]:
     source = spec.persistentVolumeSource
-    given = [field.name for field, _ in source.ListFields()]
+    # Kubernetes takes a path on the host for the first of several sources.
+    given = sorted((field.name for field, _ in source.ListFields()), key=lambda field: field != "hostPath")
     if not given:
-        return [required("spec", "must specify a volume type")]
+        return [required(parent, "must specify a volume type")]
     name = given[0]
-    value, path = getattr(source, name), f"spec.{name}"
+    value, path = getattr(source, name), f"{parent}.{name}"
     causes = source_rules(path, name, value)
-    causes += [forbidden(f"spec.{other}", _ONE_SOURCE) for other in given[1:]]
+    causes += [forbidden(f"{parent}.{other}", _ONE_SOURCE) for other in given[1:]]
     if name == "local":
         if not value.path:
             causes.append(required(f"{path}.path"))
         else:
             causes += no_backsteps(f"{path}.path", value.path)
         if not spec.HasField("nodeAffinity"):
-            causes.append(required("spec.nodeAffinity", "Local volume requires node affinity"))
+            causes.append(required(f"{parent}.nodeAffinity", "Local volume requires node affinity"))
     elif name == "csi":
         if not value.volumeHandle:
             causes.append(required(f"{path}.volumeHandle"))
@@ -102,14 +131,19 @@ def _volume_source(spec: Any) -> list[Cause]:
             "nodeStageSecretRef",
             "nodePublishSecretRef",
             "controllerExpandSecretRef",
+            "nodeExpandSecretRef",
         ):
             if value.HasField(field):
                 reference = getattr(value, field)
                 causes += [required(f"{path}.{field}.{f}") for f in ("name", "namespace") if not getattr(reference, f)]
-    elif name == "hostPath" and value.path.rstrip("/") == "" and spec.persistentVolumeReclaimPolicy == "Recycle":
+    elif name == "hostPath" and _is_root(value.path) and spec.persistentVolumeReclaimPolicy == "Recycle":
         detail = "may not be 'recycle' for a hostPath mount of '/'"
-        causes.append(forbidden("spec.persistentVolumeReclaimPolicy", detail))
+        causes.append(forbidden(f"{parent}.persistentVolumeReclaimPolicy", detail))
     return causes
+
+
+def _is_root(path: str) -> bool:
+    return posixpath.normpath(path) in ("/", "//")
 
 
 def _update_volume(new: Any, old: Any) -> list[Cause]:
@@ -184,23 +218,30 @@ def _update_claim(new: Any, old: Any) -> list[Cause]:
     if not before.HasField("storageClassName") and new.spec.HasField("storageClassName"):
         masked.ClearField("storageClassName")
     causes: list[Cause] = []
-    if old.status.phase == "Bound" and "storage" in before.resources.requests:
-        wanted, had = new.spec.resources.requests["storage"], before.resources.requests["storage"]
-        if parse_quantity(wanted.string or "0") < parse_quantity(had):
-            detail = "field can not be less than previous value"
-            causes.append(forbidden("spec.resources.requests.storage", detail))
-        masked.resources.requests["storage"].CopyFrom(had)
+    requests = before.resources.requests
+    if old.status.phase == "Bound" and masked.resources.requests and "storage" in requests:
+        masked.resources.requests["storage"].CopyFrom(requests["storage"])
     masked.ClearField("volumeAttributesClassName")
     unmasked = core.PersistentVolumeClaimSpec()
     unmasked.CopyFrom(before)
     unmasked.ClearField("volumeAttributesClassName")
     if not semantically_equal(masked, unmasked):
         causes.append(forbidden("spec", _CLAIM_FROZEN))
+    if _requested(new.spec) < _requested(before):
+        detail = "field can not be less than previous value"
+        causes.append(forbidden("spec.resources.requests.storage", detail))
+    # Kubernetes itself leaves the spec out of this path.
+    causes += immutable("volumeMode", new.spec.volumeMode, before.volumeMode)
     if before.HasField("volumeAttributesClassName") and not new.spec.volumeAttributesClassName:
         to = "an empty string" if new.spec.HasField("volumeAttributesClassName") else "nil"
         path = "spec.volumeAttributesClassName"
         causes.append(forbidden(path, f"update from non-nil value to {to} is forbidden"))
     return causes
+
+
+def _requested(spec: Any) -> Any:
+    requests = spec.resources.requests
+    return parse_quantity(requests.get("storage", "0"))
 
 
 def _claim_status(new: Any, old: Any) -> list[Cause]:

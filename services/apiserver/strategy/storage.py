@@ -11,15 +11,16 @@ from services.apiserver.strategy.causes import (
     immutable,
     invalid,
     invalid_all,
-    label_value,
     not_supported,
     qualified_name,
     required,
     too_long,
 )
+from services.apiserver.strategy.equality import semantically_equal
 from services.apiserver.strategy.kind import Kind
 from services.apiserver.strategy.masking import keep_metadata
 from services.apiserver.strategy.names import dns_subdomain
+from services.apiserver.strategy.persistent_volumes import inline_volume_spec
 from services.apiserver.strategy.volume_sources import csi_driver_name
 from tillerman.pb.k8s import storage_v1_pb2 as storage
 
@@ -28,6 +29,7 @@ _ERROR_LIMIT = 1024
 _SHORTEST_PERIOD = 10
 _BINDING_MODES = ("Immediate", "WaitForFirstConsumer")
 _LIFECYCLES = ("Persistent", "Ephemeral")
+_ONE_SOURCE = "must specify exactly one of inlineVolumeSpec and persistentVolumeName"
 _GROUP_POLICIES = ("File", "None", "ReadWriteOnceWithFSType")
 
 
@@ -39,14 +41,20 @@ def _validate_class(storage_class: Any) -> list[Cause]:
         problems = qualified_name(storage_class.provisioner.lower())
         causes += invalid_all("provisioner", storage_class.provisioner, problems)
     causes += _parameters(storage_class.parameters)
-    if storage_class.HasField("reclaimPolicy") and storage_class.reclaimPolicy not in ("Delete", "Retain"):
+    if storage_class.reclaimPolicy and storage_class.reclaimPolicy not in ("Delete", "Retain"):
         causes.append(not_supported("reclaimPolicy", storage_class.reclaimPolicy, ["Delete", "Retain"]))
     if not storage_class.HasField("volumeBindingMode"):
         causes.append(required("volumeBindingMode"))
     elif storage_class.volumeBindingMode not in _BINDING_MODES:
         causes.append(not_supported("volumeBindingMode", storage_class.volumeBindingMode, _BINDING_MODES))
+    # Kubernetes starts from as many empty terms as were given: an empty one is a duplicate of each.
+    known: list[dict[str, set[str]]] = [{} for _ in storage_class.allowedTopologies]
     for index, term in enumerate(storage_class.allowedTopologies):
-        causes += _topology(f"allowedTopologies[{index}]", term)
+        path = f"allowedTopologies[{index}]"
+        causes += _topology(path, term)
+        asked = {requirement.key: set(requirement.values) for requirement in term.matchLabelExpressions}
+        causes += [duplicate(f"{path}.matchLabelExpressions", "") for other in known if other == asked]
+        known.append(asked)
     return causes
 
 
@@ -73,7 +81,6 @@ def _topology(path: str, term: Any) -> list[Cause]:
             if value in seen:
                 causes.append(duplicate(f"{where}.values[{position}]", value))
             seen.add(value)
-            causes += invalid_all(f"{where}.values[{position}]", value, label_value(value))
         causes += invalid_all(f"{where}.key", requirement.key, qualified_name(requirement.key))
         if requirement.key in keys:
             causes.append(duplicate(f"{where}.key", requirement.key))
@@ -114,10 +121,15 @@ def _validate_driver(driver: Any) -> list[Cause]:
         path = f"spec.tokenRequests[{index}]"
         if request.audience in audiences:
             causes.append(duplicate(f"{path}.audience", request.audience))
+            continue
         audiences.add(request.audience)
-        if request.HasField("expirationSeconds") and request.expirationSeconds < 600:
+        seconds = request.expirationSeconds
+        if request.HasField("expirationSeconds") and seconds < 600:
             detail = "may not specify a duration less than 10 minutes"
-            causes.append(invalid(f"{path}.expirationSeconds", request.expirationSeconds, detail))
+            causes.append(invalid(f"{path}.expirationSeconds", seconds, detail))
+        elif seconds > 1 << 32:
+            detail = "may not specify a duration larger than 2^32 seconds"
+            causes.append(invalid(f"{path}.expirationSeconds", seconds, detail))
     return causes
 
 
@@ -143,7 +155,7 @@ def _validate_csi_node(node: Any) -> list[Cause]:
         keys: set[str] = set()
         for key in driver.topologyKeys:
             if not key:
-                causes.append(required(path))
+                causes.append(required(path, driver.name))
             if key in keys:
                 causes.append(duplicate(path, key))
             keys.add(key)
@@ -155,34 +167,46 @@ def _validate_csi_node(node: Any) -> list[Cause]:
 
 
 def _update_csi_node(new: Any, old: Any) -> list[Cause]:
-    before = {driver.name: driver for driver in old.spec.drivers}
-    causes: list[Cause] = []
-    for driver in new.spec.drivers:
-        known = before.get(driver.name)
-        if known is not None and known.nodeID == driver.nodeID and set(known.topologyKeys) != set(driver.topologyKeys):
-            causes.append(invalid("CSINodeDriver", driver, "field is immutable"))
-    return causes
+    """A driver's entry is put there and removed whole; only how many volumes it can hold may change."""
+    before = {driver.name: _without_allocatable(driver) for driver in old.spec.drivers}
+    return [
+        invalid("CSINodeDriver", driver, "field is immutable")
+        for driver in new.spec.drivers
+        if driver.name in before and not semantically_equal(_without_allocatable(driver), before[driver.name])
+    ]
+
+
+def _without_allocatable(driver: Any) -> Any:
+    bare = type(driver)()
+    bare.CopyFrom(driver)
+    bare.ClearField("allocatable")
+    return bare
 
 
 def _validate_attachment(attachment: Any) -> list[Cause]:
-    spec = attachment.spec
-    causes: list[Cause] = []
-    causes += csi_driver_name("spec.attacher", spec.attacher) if spec.attacher else [required("spec.attacher")]
-    source = spec.source
-    if not source.persistentVolumeName and not source.HasField("inlineVolumeSpec"):
-        detail = "must specify one of inlineVolumeSpec and persistentVolumeName"
-        causes.append(required("spec.source", detail))
-    elif source.HasField("persistentVolumeName"):
+    """Kubernetes checks the driver's and the volume's names twice, and tells both times."""
+    spec, source = attachment.spec, attachment.spec.source
+    causes = [] if spec.attacher else [required("spec.attacher")]
+    causes += _attachment_source("spec.source", source)
+    causes += invalid_all("spec.nodeName", spec.nodeName, dns_subdomain(spec.nodeName))
+    causes += csi_driver_name("spec.attacher", spec.attacher)
+    if source.HasField("persistentVolumeName"):
         name = source.persistentVolumeName
-        if source.HasField("inlineVolumeSpec"):
-            detail = "must specify exactly one of inlineVolumeSpec and persistentVolumeName"
-            causes.append(forbidden("spec.source", detail))
         causes += invalid_all("spec.source.persistentVolumeName", name, dns_subdomain(name))
-    if not spec.nodeName:
-        causes.append(required("spec.nodeName"))
-    else:
-        causes += invalid_all("spec.nodeName", spec.nodeName, dns_subdomain(spec.nodeName))
     return causes
+
+
+def _attachment_source(path: str, source: Any) -> list[Cause]:
+    named, inline = source.HasField("persistentVolumeName"), source.HasField("inlineVolumeSpec")
+    if not named and not inline:
+        return [required(path, _ONE_SOURCE)]
+    if named and inline:
+        return [forbidden(path, _ONE_SOURCE)]
+    if inline:
+        return inline_volume_spec(f"{path}.inlineVolumeSpec", source.inlineVolumeSpec)
+    if not source.persistentVolumeName:
+        return [required(f"{path}.persistentVolumeName", "must specify non empty persistentVolumeName")]
+    return []
 
 
 def _attachment_status(new: Any, old: Any) -> list[Cause]:

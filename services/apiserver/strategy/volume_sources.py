@@ -95,6 +95,9 @@ def _iscsi(path: str, source: Any) -> list[Cause]:
     if source.HasField("initiatorName"):
         # Kubernetes itself spells this path so.
         causes += _initiator(f"{path}.initiatorname", source.initiatorName)
+    # Only a PersistentVolume's reference to a Secret can say a namespace; and only its name is looked at.
+    if source.HasField("secretRef") and "namespace" in source.secretRef.DESCRIPTOR.fields_by_name:
+        causes += [] if source.secretRef.name else [required(f"{path}.secretRef.name")]
     return causes
 
 
@@ -150,6 +153,16 @@ def _storage_os(path: str, source: Any) -> list[Cause]:
     if source.volumeNamespace:
         causes += invalid_all(f"{path}.volumeNamespace", source.volumeNamespace, dns_label(source.volumeNamespace))
     return causes + _cinder(path, source)
+
+
+def _glusterfs(path: str, source: Any) -> list[Cause]:
+    """A PersistentVolume may say the namespace of its endpoints."""
+    if "endpointsNamespace" not in source.DESCRIPTOR.fields_by_name or not source.HasField("endpointsNamespace"):
+        return []
+    where, namespace = f"{path}.endpointsNamespace", source.endpointsNamespace
+    if not namespace:
+        return [required(where, "if the endpointnamespace is set, it must be a valid namespace name")]
+    return invalid_all(where, namespace, dns_label(namespace))
 
 
 def _azure_file(path: str, source: Any) -> list[Cause]:
@@ -210,6 +223,7 @@ _SHARED: dict[str, _Check] = {
     "iscsi": _iscsi,
     "flocker": _flocker,
     "fc": _fibre_channel,
+    "glusterfs": _glusterfs,
     "azureDisk": _azure_disk,
     "azureFile": _azure_file,
     "cinder": _cinder,
