@@ -19,6 +19,8 @@ from services.apiserver.crd.schema import Schema, additional, properties
 from tillerman.api.status import Cause, invalid_value, required, shown
 
 _GO_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
+# What stands for a value's type where a format is asked for.
+_GO_FORMATS = {int: "int64", float: "double"}
 NO_PATH = "<nil>"
 # Fields that may stand where additionalProperties allows none.
 _ALWAYS = ("$schema", "id")
@@ -44,7 +46,8 @@ def validate(value: Any, schema: Schema, path: str = "") -> list[Cause]:
 def _check(value: Any, schema: Schema, path: str) -> Result:
     result = Result()
     _type(value, schema, path, result)
-    _alternatives(value, schema, path, result)
+    if value is not None:
+        _alternatives(value, schema, path, result)
     if isinstance(value, str):
         _string(value, schema, path, result)
     elif isinstance(value, int | float) and not isinstance(value, bool):
@@ -78,6 +81,8 @@ def _type(value: Any, schema: Schema, path: str, result: Result) -> None:
         fits = True
     if fits:
         result.matches += 1
+    elif (wanted := schema.get("format")) and not isinstance(value, str | list):
+        result.causes.append(_wrong_type(path, [wanted], _GO_FORMATS.get(type(value), "")))
     else:
         result.causes.append(_wrong_type(path, kinds, found))
 
@@ -173,11 +178,12 @@ _POSIX = {
 
 def _string(value: str, schema: Schema, path: str, result: Result) -> None:
     before = len(result.causes)
+    # Only the first of these is told; the format is looked at beside them.
     if (limit := schema.get("maxLength")) is not None and len(value) > limit:
         result.causes.append(invalid_value(path, value, _body(path, f"should be at most {limit} chars long")))
-    if (limit := schema.get("minLength")) is not None and len(value) < limit:
+    elif (limit := schema.get("minLength")) is not None and len(value) < limit:
         result.causes.append(invalid_value(path, value, _body(path, f"should be at least {limit} chars long")))
-    if (wanted := schema.get("pattern")) and pattern(wanted).search(value) is None:
+    elif (wanted := schema.get("pattern")) and pattern(wanted).search(value) is None:
         result.causes.append(invalid_value(path, value, _body(path, f"should match '{wanted}'")))
     wanted = schema.get("format") or ""
     if (check := FORMATS.get(wanted)) is not None and not check(value):

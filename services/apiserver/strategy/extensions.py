@@ -31,10 +31,10 @@ def _create(definition: Any) -> None:
 
 
 def _store_versions(definition: Any) -> None:
-    """The storage version counts as stored from now on."""
-    for version in definition.spec.versions:
-        if version.storage and version.name not in definition.status.storedVersions:
-            definition.status.storedVersions.append(version.name)
+    """The storage version counts as stored from now on; of several, which validation refuses, the first."""
+    storage = next((version.name for version in definition.spec.versions if version.storage), None)
+    if storage is not None and storage not in definition.status.storedVersions:
+        definition.status.storedVersions.append(storage)
 
 
 def _update(new: Any, old: Any) -> None:
@@ -43,12 +43,7 @@ def _update(new: Any, old: Any) -> None:
 
 def _validate(definition: Any) -> list[Cause]:
     spec = definition.spec
-    causes: list[Cause] = []
-    expected = f"{spec.names.plural}.{spec.group}"
-    if definition.metadata.name != expected:
-        detail = 'must be spec.names.plural+"."+spec.group'
-        causes.append(invalid("metadata.name", definition.metadata.name, detail))
-    causes += _group(spec.group)
+    causes = _group(spec.group)
     if not spec.scope:
         causes.append(required("spec.scope"))
     elif spec.scope not in ("Cluster", "Namespaced"):
@@ -129,7 +124,8 @@ def _names(path: str, names: Any) -> list[Cause]:
             causes.append(invalid(f"{path}.{field}", value, prefix + ",".join(problems)))
     for field in ("shortNames", "categories"):
         for index, value in enumerate(getattr(names, field)):
-            causes += invalid_all(f"{path}.{field}[{index}]", value, dns1035_label(value))
+            if problems := dns1035_label(value):
+                causes.append(invalid(f"{path}.{field}[{index}]", value, ",".join(problems)))
     if names.kind and names.kind == names.listKind:
         causes.append(invalid(f"{path}.listKind", names.listKind, "kind and listKind may not be the same"))
     return causes
@@ -204,17 +200,23 @@ def _approval(new: Any, old: Any | None) -> list[Cause]:
 
 
 def _validate_create(definition: Any) -> list[Cause]:
-    """`_validate` runs on updates too, where an old annotation may stay as it is."""
-    return [*_validate(definition), *_approval(definition, None)]
+    """`_validate` runs on updates too, where the parts of the name cannot change and an old annotation may stay."""
+    return [*_own_name(definition), *_validate(definition), *_approval(definition, None)]
+
+
+def _own_name(definition: Any) -> list[Cause]:
+    if definition.metadata.name == f"{definition.spec.names.plural}.{definition.spec.group}":
+        return []
+    return [invalid("metadata.name", definition.metadata.name, 'must be spec.names.plural+"."+spec.group')]
 
 
 def _validate_update(new: Any, old: Any) -> list[Cause]:
     causes = _validate(new)
-    causes += immutable("spec.group", new.spec.group, old.spec.group)
-    causes += immutable("spec.names.plural", new.spec.names.plural, old.spec.names.plural)
     if is_true(old, ESTABLISHED):
         causes += immutable("spec.scope", new.spec.scope, old.spec.scope)
         causes += immutable("spec.names.kind", new.spec.names.kind, old.spec.names.kind)
+    causes += immutable("spec.group", new.spec.group, old.spec.group)
+    causes += immutable("spec.names.plural", new.spec.names.plural, old.spec.names.plural)
     return causes + _approval(new, old)
 
 

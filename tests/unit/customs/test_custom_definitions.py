@@ -230,6 +230,27 @@ def test_the_name_of_the_first_version_is_looked_at_twice() -> None:
     ]
 
 
+def test_of_several_storage_versions_the_first_counts_as_stored() -> None:
+    first = GOOD["spec"]["versions"][0]
+    assert faults(crd(versions=[first, {**first, "name": "v2"}])) == [
+        ("spec.versions", INVALID),
+        ("status.storedVersions", INVALID),
+    ]
+
+
+def test_what_the_name_is_made_of_cannot_change() -> None:
+    old = crd()
+    new = crd(group="example.com", scope="Cluster", names={"plural": "others", "kind": "Other"})
+    new.metadata.resourceVersion = old.metadata.resourceVersion = "1"
+    lifecycle.settle(old, [])
+    assert [cause.field for cause in strategy.validate_update(new, old)] == [
+        "spec.scope",
+        "spec.names.kind",
+        "spec.group",
+        "spec.names.plural",
+    ]
+
+
 def test_versions_that_share_a_schema_share_what_status_asks_of_it() -> None:
     schema = {"openAPIV3Schema": {**WITH_FIELD, "oneOf": [{"required": ["b"]}]}}
     first = {**GOOD["spec"]["versions"][0], "schema": schema}

@@ -64,7 +64,12 @@ CASES: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
         {"size": 1, "color": "blue"},
         [("spec.color", 'Unsupported value: "blue": supported values: "red", "green"')],
     ),
-    ({"size": 1, "code": "A"}, [("spec.code", "at least 2 chars"), ("spec.code", "should match '^[a-z]+$'")]),
+    # Of a text's length and pattern only the first fault is told.
+    ({"size": 1, "code": "A"}, [("spec.code", "at least 2 chars")]),
+    ({"size": 1, "code": "ABCDEF"}, [("spec.code", "spec.code in body should be at most 5 chars long")]),
+    ({"size": 1, "code": "AB"}, [("spec.code", "should match '^[a-z]+$'")]),
+    ({"size": 1, "when": 5}, [("spec.when", 'spec.when in body must be of type date-time: "int64"')]),
+    ({"size": 1, "either": None}, [("spec.either", 'spec.either in body must be of type object: "null"')]),
     ({"size": 1, "code": "abcdef"}, [("spec.code", "spec.code in body should be at most 5 chars long")]),
     ({"size": 1, "code": "abc\n"}, [("spec.code", "should match")]),
     (
