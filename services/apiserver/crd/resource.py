@@ -293,7 +293,9 @@ class CustomResource(Resource):
         if self.version.scale is not None:
             causes += scale.validate(whole, self.version.scale, spec=subresource != "status")
         causes += embedded_objects(whole, self.schema)
-        causes += repeated_items(whole, self.schema)
+        if old is None or not repeated_items(old.content, self.schema):
+            # What stands there twice already is not this write's fault.
+            causes += repeated_items(whole, self.schema)
         if self.rule_tree is not None:
             if causes:
                 causes.append(invalid_value("<nil>", None, NOT_CHECKED))

@@ -9,9 +9,13 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
+from tillerman.api import codec
+from tillerman.pb.k8s import meta_v1_pb2
+
 Schema = Mapping[str, Any]
 
 _NOTHING: Schema = {}
+_QUOTE = '"'
 _TYPE_META = frozenset({"apiVersion", "kind", "metadata"})
 
 
@@ -78,9 +82,12 @@ def _prune(value: Any, schema: Schema | None, path: str, dropped: list[str]) -> 
     keeping = schema is not None and keeps_unknown(schema)
     own_meta = schema is not None and embedded(schema)
     for name in list(value):
-        if own_meta and name in _TYPE_META:
-            continue
         where = f"{path}.{name}" if path else name
+        if own_meta and name in _TYPE_META:
+            # The whole object's metadata has been read before.
+            if name == "metadata" and path:
+                value[name] = _plain_metadata(value[name], where, dropped)
+            continue
         if name in known:
             _prune(value[name], known[name], where, dropped)
         elif rest is not None:
@@ -88,6 +95,19 @@ def _prune(value: Any, schema: Schema | None, path: str, dropped: list[str]) -> 
         elif not keeping:
             del value[name]
             dropped.append(where)
+
+
+def _plain_metadata(value: Any, path: str, dropped: list[str]) -> Any:
+    """An embedded object's metadata without what metadata does not have; what is none stays, to be refused."""
+    unknown: list[str] = []
+    try:
+        found = codec.to_dict(codec.from_dict(value, meta_v1_pb2.ObjectMeta, unknown=unknown))
+    except codec.DecodeError:
+        return value
+    if found.get("creationTimestamp") is None:
+        found.pop("creationTimestamp", None)
+    dropped += [f"{path}.{fault.partition(_QUOTE)[2].rpartition(_QUOTE)[0]}" for fault in unknown]
+    return found
 
 
 # -- defaults ----------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -51,6 +52,48 @@ async def test_generation_counts_what_is_wanted(gizmos: DynamicClient) -> None:
     assert (grown["spec"]["size"], grown["status"], grown["metadata"]["generation"]) == (2, {"size": 3}, 2)
     same = await gizmos.update(grown)
     assert same["metadata"]["resourceVersion"] == grown["metadata"]["resourceVersion"]
+
+
+async def test_what_stood_twice_before_lists_were_sets_may_stay(
+    apiserver: RunningApiserver, gizmos: DynamicClient
+) -> None:
+    where = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/tags/x-kubernetes-list-type"
+    definitions = definitions_of(apiserver.client)
+
+    async def tags_are(kind: str) -> None:
+        await definitions.patch(NAME, "", [{"op": "replace", "path": where, "value": kind}], type="json")
+
+    await tags_are("atomic")
+    old = await eventually_created(gizmos, gizmo("a", tags=["x", "x"]))
+    await gizmos.create(gizmo("b", tags=["x"]))
+    await tags_are("set")
+    error = await eventually_refused(gizmos, gizmo("c", tags=["x", "x"]))
+    assert {(c.field, c.reason) for c in error.status.details.causes} == {("spec.tags[1]", "FieldValueDuplicate")}
+    kept = await gizmos.patch("a", "default", {"metadata": {"labels": {"l": "m"}}})
+    assert kept["spec"]["tags"] == old["spec"]["tags"]
+    await refused(gizmos.patch("b", "default", {"spec": {"tags": ["y", "y"]}}))
+
+
+async def eventually_created(gizmos: DynamicClient, body: dict[str, Any]) -> dict[str, Any]:
+    """Once the changed definition is served."""
+    for _ in range(100):
+        try:
+            return await gizmos.create(body)
+        except StatusError:
+            await asyncio.sleep(0.05)
+    raise AssertionError("refused for 5 s")
+
+
+async def eventually_refused(gizmos: DynamicClient, body: dict[str, Any]) -> StatusError:
+    """Once the changed definition is served."""
+    for _ in range(100):
+        try:
+            made = await gizmos.create(body)
+        except StatusError as error:
+            return error
+        await gizmos.delete(made["metadata"]["name"], "default")
+        await asyncio.sleep(0.05)
+    raise AssertionError("accepted for 5 s")
 
 
 async def test_refusals(gizmos: DynamicClient) -> None:

@@ -189,6 +189,16 @@ def test_sets_and_map_lists_hold_each_item_once() -> None:
     ]
 
 
+def test_metadata_of_embedded_objects_is_metadata() -> None:
+    inner = {"type": "object", "x-kubernetes-embedded-resource": True, "x-kubernetes-preserve-unknown-fields": True}
+    schema = {"properties": {"t": inner, "u": inner}}
+    metadata = {"name": "x", "shade": "y", "labels": {"a": "b"}, "creationTimestamp": None}
+    obj = {"metadata": {"name": "o"}, "t": {"kind": "K", "metadata": metadata, "more": 1}, "u": {"metadata": "none"}}
+    assert prune(obj, schema) == ["t.metadata.shade"]
+    assert obj["t"] == {"kind": "K", "metadata": {"name": "x", "labels": {"a": "b"}}, "more": 1}
+    assert obj["u"] == {"metadata": "none"}
+
+
 def test_embedded_objects_are_objects() -> None:
     schema = {"properties": {"t": {"type": "object", "x-kubernetes-embedded-resource": True}}}
     causes = embedded_objects({"t": {"kind": "Bad Kind", "metadata": {"labels": {"a": "b c"}}}}, schema)
