@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from tiller import Cluster, docker, eventually, fetch
 
+from tillerman.cluster.layout import Plan
+
 pytestmark = pytest.mark.docker
 PROCESSES = [
     "etcd",
@@ -35,7 +37,8 @@ def cluster(new_cluster: Callable[..., Cluster], first_app: str) -> Iterator[Clu
 
 def containers(cluster: Cluster) -> set[str]:
     """The ids of the running app containers of this cluster."""
-    labels = (f"tillerman.dev/cluster={cluster.name}", "io.kubernetes.container.name=first-app")
+    identity = Plan.read(cluster.folder).pod_network.removeprefix("tillerman-")
+    labels = (f"tillerman.dev/cluster={identity}", "io.kubernetes.container.name=first-app")
     filters = [word for label in labels for word in ("--filter", f"label={label}")]
     return set(docker("ps", *filters, "--format", "{{.ID}}").split())
 
