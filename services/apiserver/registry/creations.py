@@ -21,7 +21,7 @@ from services.apiserver.registry.catalog import Catalog
 from services.apiserver.registry.context import Context
 from services.apiserver.registry.resource import Resource
 from services.apiserver.registry.uids import new_uid
-from services.apiserver.strategy.alike import CONTENT_BYTES, OWN
+from services.apiserver.strategy.alike import CONTENT_BYTES, clear_own
 from tillerman.api import times
 from tillerman.api.envelope import length_delimited, split_metadata
 from tillerman.pb.k8s import meta_v1_pb2
@@ -92,8 +92,7 @@ class Creations:
         if meta.resourceVersion or meta.managedFields or meta.namespace not in ("", namespace):
             return None
         name = meta.name
-        for field in OWN:
-            meta.ClearField(field)
+        clear_own(meta)
         content = meta.SerializeToString(deterministic=True)
         manager = managed.manager_of(context) if managed.begins_record(context) else None
         key = (parts[1], content, resource, namespace, context.user, manager)
@@ -111,8 +110,7 @@ class Creations:
         meta = meta_v1_pb2.ObjectMeta()
         meta.CopyFrom(rest.metadata)
         record = meta.managedFields[0].SerializeToString() if meta.managedFields else b""
-        for field in OWN:
-            meta.ClearField(field)
+        clear_own(meta)
         rest.ClearField("metadata")
         if len(self._kept) >= KEPT:
             del self._kept[next(iter(self._kept))]

@@ -492,8 +492,9 @@ def decode_continue(token: str) -> tuple[int, str]:
             raise ValueError(f"incorrect encoded start resourceVersion (version {_TOKEN_VERSION})")
         if not start:
             raise ValueError(f"encoded start key empty (version {_TOKEN_VERSION})")
-        if posixpath.normpath("/" + start.removeprefix("/")) != "/" + start.removeprefix("/"):
+        key = start.removeprefix("/")
+        if posixpath.normpath("/" + key) != "/" + key:
             raise ValueError(start)
     except (ValueError, AttributeError, TypeError, binascii.Error) as error:
         raise bad_request(f"invalid continue token: continue key is not valid: {error}") from error
-    return revision, start.removeprefix("/")
+    return revision, key

@@ -76,13 +76,18 @@ class Remembered:
         self.valid_again = Alike()
 
 
+def clear_own(meta: Any) -> None:
+    """Takes out of metadata what is each object's own, in place."""
+    for name in OWN:
+        meta.ClearField(name)
+
+
 def content_of(obj: Any) -> Content | None:
     """What two alike objects share; None for objects too large to remember."""
     meta = obj.metadata
     own = type(meta)()
     own.CopyFrom(meta)
-    for name in OWN:
-        meta.ClearField(name)
+    clear_own(meta)
     content: bytes = obj.SerializeToString(deterministic=True)
     meta.CopyFrom(own)
     return content if len(content) <= CONTENT_BYTES else None

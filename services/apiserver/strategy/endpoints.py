@@ -20,13 +20,11 @@ from services.apiserver.strategy.causes import (
 )
 from services.apiserver.strategy.kind import Kind
 from services.apiserver.strategy.names import dns_label, dns_subdomain
-from services.apiserver.strategy.ports import PROTOCOLS, parse_ip, port_number
+from services.apiserver.strategy.ports import BAD_IP, BAD_IP_LONG, PROTOCOLS, parse_ip, port_number
 from tillerman.pb.k8s import core_v1_pb2 as core
 from tillerman.pb.k8s import discovery_v1_pb2 as discovery
 
 _NEEDS_ADDRESS = "must specify `addresses` or `notReadyAddresses`"
-_BAD_IP = "must be a valid IP address"
-_BAD_IP_LONG = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
 _MAX_HINTS, _MAX_TOPOLOGY = 8, 16
 _MAX_ADDRESSES, _MAX_PORTS, _MAX_ENDPOINTS = 100, 100, 1000
 
@@ -72,7 +70,7 @@ def _validate_endpoints(endpoints: Any) -> list[Cause]:
 def _endpoint_address(path: str, address: Any) -> list[Cause]:
     causes: list[Cause] = []
     if parse_ip(address.ip) is None:
-        causes += [invalid(f"{path}.ip", address.ip, _BAD_IP_LONG), invalid(f"{path}.ip", address.ip, _BAD_IP)]
+        causes += [invalid(f"{path}.ip", address.ip, BAD_IP_LONG), invalid(f"{path}.ip", address.ip, BAD_IP)]
     else:
         causes += reachable(f"{path}.ip", address.ip, loopback=True)
     if address.hostname:

@@ -10,6 +10,9 @@ from services.apiserver.strategy.causes import Cause, invalid, invalid_all
 from tillerman.api.validation import max_length
 
 PROTOCOLS = ("SCTP", "TCP", "UDP")
+BAD_IP = "must be a valid IP address"
+# As Kubernetes says it where it checks an address alone.
+BAD_IP_LONG = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
 PORT_RANGE = "must be between 1 and 65535, inclusive"
 
 

@@ -21,6 +21,8 @@ from services.apiserver.strategy.endpoints import reachable
 from services.apiserver.strategy.kind import Kind
 from services.apiserver.strategy.names import dns1035_label, dns_label, dns_subdomain
 from services.apiserver.strategy.ports import (
+    BAD_IP,
+    BAD_IP_LONG,
     PROTOCOLS,
     parse_cidr,
     parse_ip,
@@ -31,13 +33,11 @@ from tillerman.pb.k8s import core_v1_pb2 as core
 
 TYPES = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
 _DISTRIBUTIONS = ("PreferClose", "PreferSameZone", "PreferSameNode")
-_BAD_IP = "must be a valid IP address"
 _RANGES_ANNOTATION = "service.beta.kubernetes.io/load-balancer-source-ranges"
 _TIMEOUT_RANGE = "must be greater than 0 and less than 86400"
 
 
 _KUBELET_PORT = 10250
-_BAD_IP_LONG = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
 _MIXED = "may specify no more than one IP for each IP family"
 
 
@@ -50,10 +50,9 @@ def _create_service(service: Any) -> None:
 
 def _normalize(service: Any) -> None:
     """clusterIP and the first of clusterIPs are one."""
+    _create_service(service)
     spec = service.spec
-    if spec.clusterIP and not spec.clusterIPs:
-        spec.clusterIPs.append(spec.clusterIP)
-    elif spec.clusterIPs and not spec.clusterIP:
+    if spec.clusterIPs and not spec.clusterIP:
         spec.clusterIP = spec.clusterIPs[0]
 
 
@@ -184,7 +183,7 @@ def _cluster_ips(spec: Any) -> list[Cause]:
     if "None" in addresses[:1] and len(addresses) > 1:
         wrong.append(invalid(path, addresses, "'None' must be the first and only value"))
     wrong += [
-        invalid(f"{path}[{index}]", address, _BAD_IP_LONG)
+        invalid(f"{path}[{index}]", address, BAD_IP_LONG)
         for index, address in enumerate(addresses)
         if parse_ip(address) is None and (index or address != "None")
     ]
@@ -268,7 +267,7 @@ def _external_ips(spec: Any) -> list[Cause]:
     for index, address in enumerate(spec.externalIPs):
         path = f"spec.externalIPs[{index}]"
         if parse_ip(address) is None:
-            causes.append(invalid(path, address, _BAD_IP_LONG))
+            causes.append(invalid(path, address, BAD_IP_LONG))
         else:
             causes += reachable(path, address)
     return causes
@@ -382,7 +381,7 @@ def load_balancer(path: str, status: Any) -> list[Cause]:
     for index, ingress in enumerate(status.ingress):
         where = f"{path}.ingress[{index}]"
         if ingress.ip and parse_ip(ingress.ip) is None:
-            causes.append(invalid(f"{where}.ip", ingress.ip, _BAD_IP))
+            causes.append(invalid(f"{where}.ip", ingress.ip, BAD_IP))
         causes += _ip_mode(f"{where}.ipMode", ingress)
         if ingress.hostname:
             causes += invalid_all(f"{where}.hostname", ingress.hostname, dns_subdomain(ingress.hostname))
